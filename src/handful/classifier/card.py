@@ -1,0 +1,98 @@
+"""The model card that is saved beside a classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handful.evaluation.estimate import Estimate
+
+__all__ = ["in_words", "model_card"]
+
+
+def in_words(estimate: Estimate | None) -> str:
+    """Return an estimate as ``91.2 % (90 % interval 86.0 to 95.1, from 76 images)``."""
+    if estimate is None:
+        return "not measured"
+    return (
+        f"{estimate.accuracy:.1%} ({estimate.level:.0%} interval {estimate.low:.1%} to "
+        f"{estimate.high:.1%}, {estimate.source}, {estimate.images} images)"
+    )
+
+
+def model_card(config: dict[str, Any], estimate: Estimate | None, zero_shot: Estimate | None) -> str:
+    """Return the card in Markdown.
+
+    Args:
+        config: what is written to ``config.json``.
+        estimate: accuracy expected on new images of the same kind.
+        zero_shot: the same of the class names alone.
+    """
+    classes = config["classes"]
+    counts = config["support"]["counts"]
+    encoder = config["encoder"]
+    settings = ", ".join(f"{k} {v}" for k, v in config["settings"].items()) or "none"
+    rows = "\n".join(
+        f"| {_cell(name)} | {count} |" for name, count in zip(classes, counts, strict=True)
+    )
+    why = (
+        "Not measured: with one image per class none can be held out. Give validation images, or "
+        "two images per class, to get an estimate."
+        if estimate is None
+        else "Estimated from the training images alone, each judged by a classifier that had not "
+        "seen it, and corrected for the choice of settings. It holds for new images of the same "
+        "kind, not for other cameras, places or times."
+    )
+    if estimate is not None and estimate.source == "validation":
+        why = (
+            "Measured on the validation images, and corrected for the choice of settings on them. "
+            "It holds for new images of the same kind, not for other cameras, places or times."
+        )
+    made_with = (
+        f"`{encoder['spec']}` (fingerprint `{encoder['fingerprint'][:16]}`)"
+        if encoder
+        else "unknown: it was fitted on a features file"
+    )
+    return f"""---
+library_name: handful
+pipeline_tag: image-classification
+tags: [few-shot, {config["method"]}]
+---
+
+# A classifier of {len(classes)} classes
+
+Made by handful {config["versions"]["handful"]} with the method `{config["method"]}`.
+
+```
+handful predict THIS_FOLDER image.jpg
+```
+
+## How good it is
+
+| | accuracy |
+|---|---|
+| this classifier | {in_words(estimate)} |
+| class names alone (zero-shot) | {in_words(zero_shot)} |
+
+{why}
+
+## What it was made from
+
+- encoder: {made_with}
+- method: `{config["method"]}`; settings: {settings}
+- settings chosen by: `{config["selection"]["policy"]}`
+- prompt templates: {", ".join(f"`{t}`" for t in config["templates"][:7]) or "none"}
+- seed: {config["seed"]}
+
+| class | training images |
+|---|---|
+{rows}
+
+## What it is not
+
+It always answers with one of these classes, also for an image of something else. Images of people,
+medical images and anything where a mistake does harm need a test of their own.
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,367 @@
+"""``FewShotClassifier``: encoder + method + classes. Fit, predict, evaluate, save, load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from handful.classifier.gather import Gathered, Shots, gather_features, gather_images
+from handful.datasets.images import ImageSource, LabelledImages
+from handful.datasets.source import is_features_file, open_images
+from handful.encoders.protocol import Encoder
+from handful.encoders.spec import load_encoder
+from handful.encoders.templates import resolve_templates
+from handful.errors import InputError
+from handful.evaluation.estimate import Estimate, estimate_accuracy
+from handful.evaluation.report import Evaluation, evaluate_probabilities
+from handful.features.extract import EncodedImages, encode_images, stream_images
+from handful.features.file import Features, load_features
+from handful.features.store import FeatureStore
+from handful.functional.pooling import POOLINGS, Pooling
+from handful.methods.head import Head
+from handful.selection.select import select
+
+__all__ = ["DEFAULT_METHOD", "FewShotClassifier"]
+
+DEFAULT_METHOD = "tip-adapter-f"
+
+Images = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """What a fitted classifier remembers of its encoder."""
+
+    spec: str
+    fingerprint: str
+    dim: int
+
+
+class FewShotClassifier:
+    """A classifier of images that learns new classes from a handful of examples.
+
+    Args:
+        encoder: a spec such as ``lite``, or an encoder.
+        method: a name of :func:`handful.methods.names`.
+        templates: name of a template set, or templates with one ``{}``; None: the encoder's own.
+        text_pool: how several templates become one class embedding; see
+            :mod:`handful.functional.pooling`.
+        shots: images per class to learn from, drawn by CoOp's sampler, or ``all``.
+        select: ``val``, ``cv``, ``fixed``, or None for the best that the images allow.
+        views: augmented encodings per support image, for methods that can use them.
+        seed: of sampling, views, folds and training.
+        settings: settings of the method that are fixed by you instead of searched.
+        strict: an unreadable training image is an error instead of being left out.
+
+    Attributes:
+        classes_: labels, in the order of the columns of ``predict_proba``.
+        head_: the fitted head.
+        estimate_: estimated accuracy on new images, or None where nothing could be held out.
+        zero_shot_: the same of the class names alone, or None without text.
+        gathered_: what was learnt from; None in a loaded classifier.
+
+    Examples:
+        >>> clf = FewShotClassifier("lite", method="tip-adapter")    # doctest: +SKIP
+        >>> clf.fit("photos/").predict(["new.jpg"])                  # doctest: +SKIP
+        ['windmill']
+    """
+
+    def __init__(
+        self,
+        encoder: str | Encoder = "lite",
+        method: str = DEFAULT_METHOD,
+        *,
+        templates: str | Sequence[str] | None = None,
+        text_pool: Pooling = "norm_mean_norm",
+        shots: Shots = "all",
+        select: str | None = None,
+        views: int = 0,
+        seed: int = 1,
+        settings: Mapping[str, Any] | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.encoder = encoder
+        self.method = method
+        self.templates = templates
+        self.text_pool: Pooling = text_pool
+        self.shots = shots
+        self.select = select
+        self.views = views
+        self.seed = seed
+        self.settings = dict(settings or {})
+        self.strict = strict
+        self._store: FeatureStore | None = None
+        self._loaded: Encoder | None = None
+        # Set by fit and by load.
+        self.classes_: tuple[str, ...] = ()
+        self.head_: Head | None = None
+        self.encoder_: EncoderIdentity | None = None
+        self.templates_: tuple[str, ...] = ()
+        self.counts_: tuple[int, ...] = ()
+        self.digests_: frozenset[str] = frozenset()
+        self.selection_: dict[str, Any] = {}
+        self.estimate_: Estimate | None = None
+        self.zero_shot_: Estimate | None = None
+        self.gathered_: Gathered | None = None
+        self.verified = True
+
+    # -- learning ------------------------------------------------------------------------------
+
+    def fit(self, images: Images | ImageSource, labels: Sequence[str] | None = None) -> Self:
+        """Learn from images.
+
+        Args:
+            images: a folder of class folders, a table, ``coop:SPLIT.json@ROOT``, a features file,
+                or a list of image files with ``labels``.
+            labels: one label per image of such a list.
+
+        Raises:
+            InputError: the images, the method or a setting cannot be used; the message says why.
+        """
+        gathered = self._gather(images, labels)
+        task = gathered.task
+        head = select(
+            self.method, task, self.select, random_state=self.seed, **self.settings
+        )
+        self.estimate_, self.zero_shot_ = estimate_accuracy(head, task, random_state=self.seed)
+        self.head_ = head
+        self.classes_ = gathered.class_names
+        self.counts_ = gathered.counts
+        self.digests_ = frozenset(gathered.digests)
+        self.selection_ = head.selection_.to_json()
+        self.gathered_ = gathered
+        return self
+
+    def _gather(self, images: Images | ImageSource, labels: Sequence[str] | None) -> Gathered:
+        if self.text_pool not in POOLINGS:
+            raise InputError(
+                f"there is no text pooling '{self.text_pool}': use {' or '.join(POOLINGS)}."
+            )
+        if self.shots != "all" and self.shots < 1:
+            raise InputError(f"shots is {self.shots}: expected 1 or more, or 'all'.")
+        if isinstance(images, str | Path) and is_features_file(images):
+            features = load_features(Path(images))
+            self.encoder_ = None
+            self.templates_ = features.templates or ()
+            return gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
+        source = _source(images, labels)
+        encoder = self._load_encoder()
+        self.encoder_ = EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
+        self.templates_ = (
+            resolve_templates(self.templates, encoder.default_templates)
+            if encoder.has_text
+            else ()
+        )
+        return gather_images(
+            source,
+            encoder,
+            shots=self.shots,
+            seed=self.seed,
+            templates=self.templates_,
+            text_pool=self.text_pool,
+            views=self.views,
+            store=self._open_store(),
+            strict=self.strict,
+        )
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    def predict(self, images: Images) -> list[str]:
+        """Return the most probable label of each image."""
+        return [self.classes_[column] for column in self.predict_proba(images).argmax(axis=1)]
+
+    def predict_proba(self, images: Images) -> npt.NDArray[np.float64]:
+        """Return probabilities ``(N, C)``, columns in the order of ``classes_``.
+
+        Raises:
+            InputError: an image cannot be read, or the encoder is not the one learnt with.
+        """
+        head = self._fitted()
+        if isinstance(images, str | Path) and is_features_file(images):
+            return head.predict_proba(self._rows(load_features(Path(images)), str(images)))
+        paths = [Path(images)] if isinstance(images, str | Path) else [Path(i) for i in images]
+        encoded = encode_images(self._own_encoder(), paths, store=self._open_store())
+        if not paths:
+            return np.empty((0, len(self.classes_)))
+        return head.predict_proba(encoded.features[:, 0])
+
+    def predict_stream(
+        self, paths: Sequence[Path], *, strict: bool = True
+    ) -> Iterator[tuple[list[Path], npt.NDArray[np.float64], EncodedImages]]:
+        """Yield paths and their probabilities chunk by chunk, in bounded memory.
+
+        Args:
+            paths: image files.
+            strict: an unreadable image is an error; else it is left out and reported in the
+                third item.
+        """
+        head = self._fitted()
+        chunks = stream_images(
+            self._own_encoder(), paths, store=self._open_store(), strict=strict, label="predicting"
+        )
+        for chunk, encoded in chunks:
+            kept = [chunk[row] for row in encoded.kept]
+            empty = np.empty((0, len(self.classes_)))
+            X = encoded.features[:, 0]
+            yield kept, head.predict_proba(X) if kept else empty, encoded
+
+    def evaluate(self, images: Images | ImageSource | LabelledImages) -> Evaluation:
+        """Compare predictions with labels: on the test split where there is one, else on all.
+
+        Raises:
+            InputError: a label is none of the classes, or an image cannot be read.
+        """
+        if isinstance(images, str | Path) and is_features_file(images):
+            features = load_features(Path(images))
+            rows, labels = self._test_rows(features, str(images))
+            X = self._rows(features, str(images))[rows]
+            return evaluate_probabilities(
+                self._fitted().predict_proba(X), labels, self.classes_
+            )
+        if not isinstance(images, LabelledImages):
+            source = images if isinstance(images, ImageSource) else _source(images, None)
+            images = source.test or source.train
+        position = {name: column for column, name in enumerate(self.classes_)}
+        for name, count in zip(images.class_names, images.counts(), strict=True):
+            if count and name not in position:
+                raise InputError(
+                    f"class '{name}' is none of the {len(self.classes_)} classes of the "
+                    f"classifier ({', '.join(self.classes_[:5])}"
+                    f"{', …' if len(self.classes_) > 5 else ''}): rename it or leave it out."
+                )
+        encoded = encode_images(
+            self._own_encoder(), images.paths, store=self._open_store(), strict=self.strict
+        )
+        columns = np.array([position.get(name, -1) for name in images.class_names])
+        labels = columns[images.labels[encoded.kept]]
+        if not len(labels):
+            raise InputError("none of the images to evaluate on can be read.")
+        seen = sum(digest in self.digests_ for digest in encoded.digests)
+        found = evaluate_probabilities(
+            self._fitted().predict_proba(encoded.features[:, 0]), labels, self.classes_
+        )
+        return replace(found, seen_in_training=seen, skipped=len(encoded.skipped))
+
+    def _test_rows(
+        self, features: Features, name: str
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        if features.labels is None:
+            raise InputError(f"{name} has no labels: evaluation needs them.")
+        if features.class_names and tuple(features.class_names) != self.classes_:
+            raise InputError(
+                f"{name} has other classes than the classifier: expected {len(self.classes_)} "
+                f"from '{self.classes_[0]}' to '{self.classes_[-1]}' in the same order."
+            )
+        rows = np.arange(len(features.labels))
+        if features.split is not None and (features.split == 2).any():
+            rows = np.flatnonzero(features.split == 2)
+        return rows, features.labels[rows]
+
+    def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
+        width = features.image_features.shape[1]
+        if width != self._fitted().n_features_in_:
+            raise InputError(
+                f"{name} has features of width {width}, but the classifier was fitted on width "
+                f"{self._fitted().n_features_in_}: encode with the same encoder."
+            )
+        own = self.encoder_
+        if own and features.fingerprint and features.fingerprint != own.fingerprint:
+            raise InputError(
+                f"{name} was encoded by {features.encoder} ({features.fingerprint[:8]}), but the "
+                f"classifier was fitted with {own.spec} ({own.fingerprint[:8]}): encode again."
+            )
+        return features.image_features
+
+    # -- saving ------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write ``config.json``, ``model.safetensors`` and ``README.md``, whole or not at all.
+
+        Raises:
+            InputError: ``folder`` exists and ``overwrite`` is false, or cannot be written.
+        """
+        from handful.classifier.saved import save_classifier
+
+        self._fitted()
+        return save_classifier(self, Path(folder), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, encoder: str | Encoder | None = None) -> Self:
+        """Read a saved classifier.
+
+        Args:
+            folder: what :meth:`save` wrote.
+            encoder: another spec of the same encoder; for a classifier that was fitted on a
+                features file, the encoder to use for images, which cannot be verified.
+
+        Raises:
+            InputError: something is missing, damaged, or from a newer version.
+        """
+        from handful.classifier.saved import load_classifier
+
+        return load_classifier(cls, Path(folder), encoder)
+
+    # -- the encoder -------------------------------------------------------------------------------
+
+    def _load_encoder(self) -> Encoder:
+        if self._loaded is None:
+            self._loaded = (
+                load_encoder(self.encoder) if isinstance(self.encoder, str) else self.encoder
+            )
+        return self._loaded
+
+    def _own_encoder(self) -> Encoder:
+        """Return the encoder learnt with, or refuse: another one would answer silently wrong."""
+        if self.encoder_ is None and not self.encoder:
+            raise InputError(
+                "this classifier was fitted on a features file and has no encoder: give it "
+                "features, or name the encoder with --encoder (encoder=…)."
+            )
+        encoder = self._load_encoder()
+        width = self._fitted().n_features_in_
+        if encoder.dim != width:
+            raise InputError(
+                f"encoder '{encoder.spec}' gives features of width {encoder.dim}, but the "
+                f"classifier was fitted on width {width}: name the encoder it was fitted with."
+            )
+        if self.encoder_ is None:
+            self.verified = False
+        elif encoder.fingerprint != self.encoder_.fingerprint:
+            raise InputError(
+                f"the classifier was fitted with encoder '{self.encoder_.spec}' "
+                f"({self.encoder_.fingerprint[:8]}), but '{encoder.spec}' is now another "
+                f"({encoder.fingerprint[:8]}): its answers would be wrong; fit again or name the "
+                "right encoder."
+            )
+        return encoder
+
+    def _open_store(self) -> FeatureStore:
+        if self._store is None:
+            self._store = FeatureStore()
+        return self._store
+
+    def _fitted(self) -> Head:
+        if self.head_ is None:
+            raise InputError("this classifier is not fitted yet: call fit first, or load one.")
+        return self.head_
+
+
+def _source(images: Images | ImageSource, labels: Sequence[str] | None) -> ImageSource:
+    if isinstance(images, ImageSource):
+        return images
+    if isinstance(images, str | Path):
+        return open_images(images)
+    if labels is None:
+        raise InputError("a list of images needs labels: fit(paths, labels).")
+    if len(labels) != len(images):
+        raise InputError(f"there are {len(images)} images but {len(labels)} labels.")
+    names = tuple(sorted({str(label) for label in labels}))
+    position = {name: row for row, name in enumerate(names)}
+    rows = np.array([position[str(label)] for label in labels], dtype=np.int64)
+    train = LabelledImages(tuple(Path(i) for i in images), rows, names)
+    return ImageSource(train, None, None, "the list of images")

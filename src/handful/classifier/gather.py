@@ -1,0 +1,221 @@
+"""From what the user gave to a :class:`~handful.task.FewShotTask`: sample, encode, find duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from handful.datasets.duplicates import duplicate_groups, perceptual_hashes
+from handful.datasets.images import ImageSource, LabelledImages
+from handful.datasets.names import readable
+from handful.datasets.sampling import few_shot
+from handful.encoders.protocol import Encoder
+from handful.encoders.views import CENTRE, random_views
+from handful.errors import InputError
+from handful.features.extract import EncodedImages, encode_images
+from handful.features.file import Features
+from handful.features.store import FeatureStore
+from handful.features.texts import class_embeddings
+from handful.functional.normalise import unit
+from handful.functional.pooling import Pooling, pool_templates
+from handful.task import FewShotTask
+
+__all__ = ["Gathered", "Shots", "gather_features", "gather_images"]
+
+Shots = int | Literal["all"]
+
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A task, and what must be remembered of how it came about.
+
+    Attributes:
+        task: everything that a method may see.
+        class_names: the user's labels, in the order of the rows.
+        counts: support images of each class.
+        digests: SHA-256 of the support images, to know them again; empty for features files.
+        encoded, reused: image views that the encoder made, and that the store had.
+        skipped: images left out, with the reason.
+    """
+
+    task: FewShotTask
+    class_names: tuple[str, ...]
+    counts: tuple[int, ...]
+    digests: tuple[str, ...] = ()
+    encoded: int = 0
+    reused: int = 0
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def gather_images(
+    source: ImageSource,
+    encoder: Encoder,
+    *,
+    shots: Shots,
+    seed: int,
+    templates: Sequence[str],
+    text_pool: Pooling,
+    views: int,
+    store: FeatureStore | None,
+    strict: bool,
+) -> Gathered:
+    """Draw the support set, encode it with its validation images and class names.
+
+    Args:
+        source: images by split; test images are not touched.
+        encoder: encodes both sides.
+        shots: images per class, drawn as CoOp does, or ``all``.
+        seed: of the draw and of the views.
+        templates, text_pool: how class names become class embeddings.
+        views: augmented encodings per support image; 0 for none.
+        store: where features are kept.
+        strict: an unreadable image is an error instead of a warning.
+
+    Raises:
+        InputError: a class has too few images, or none that can be read.
+    """
+    support, validation = _draw(source, shots, seed)
+    encoded = encode_images(encoder, support.paths, store=store, strict=strict)
+    support = _kept(support, encoded)
+    parts = [encoded]
+    augmented = None
+    if views:
+        more = encode_images(
+            encoder,
+            support.paths,
+            views=random_views(views, seed=seed),
+            store=store,
+            label="encoding views",
+        )
+        parts.append(more)
+        augmented = more.features
+    X_val = y_val = None
+    if validation is not None:
+        judged = encode_images(encoder, validation.paths, store=store, strict=strict)
+        parts.append(judged)
+        X_val, y_val = judged.features[:, 0], validation.labels[judged.kept]
+    text = None
+    if encoder.has_text:
+        names = [readable(name) for name in source.class_names]
+        raw = class_embeddings(encoder, names, templates, store)
+        text = pool_templates(torch.from_numpy(raw), text_pool).numpy()
+    X = encoded.features[:, 0]
+    task = FewShotTask(
+        X,
+        support.labels,
+        X_val,
+        y_val,
+        class_embeddings=text,
+        class_names=source.class_names,
+        logit_scale=encoder.logit_scale,
+        views=augmented,
+        groups=_groups(support, X),
+    )
+    return Gathered(
+        task=task,
+        class_names=source.class_names,
+        counts=tuple(support.counts().tolist()),
+        digests=encoded.digests,
+        encoded=sum(part.encoded for part in parts),
+        reused=sum(part.reused for part in parts),
+        skipped=tuple(one for part in parts for one in part.skipped),
+    )
+
+
+def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -> Gathered:
+    """Draw the support set from a features file; rows marked as test are not touched.
+
+    Raises:
+        InputError: there are no labels, too few rows of a class, or only one class.
+    """
+    if features.labels is None:
+        raise InputError(f"{name} has no labels: only a features file with labels can be learnt.")
+    split = np.zeros(len(features.labels)) if features.split is None else features.split
+    pool, judged = np.flatnonzero(split == 0), np.flatnonzero(split == 1)
+    names = features.class_names or tuple(
+        str(label) for label in range(int(features.labels.max()) + 1)
+    )
+    labels = features.labels
+    rows, val_rows = pool, judged if len(judged) else None
+    if shots != "all":
+        drawn = few_shot(
+            labels[pool],
+            shots,
+            seed,
+            None if val_rows is None else labels[val_rows],
+            class_names=names,
+        )
+        rows = pool[drawn.support]
+        if val_rows is not None and drawn.validation is not None:
+            val_rows = val_rows[drawn.validation]
+    counts = np.bincount(labels[rows], minlength=len(names))
+    if (counts > 0).sum() < 2:
+        raise InputError(f"{name} has training rows of one class only: expected at least two.")
+    X = features.image_features[rows]
+    task = FewShotTask(
+        X,
+        labels[rows],
+        None if val_rows is None else features.image_features[val_rows],
+        None if val_rows is None else labels[val_rows],
+        class_embeddings=features.class_embeddings,
+        class_names=names,
+        logit_scale=features.logit_scale,
+        views=None if features.view_features is None else features.view_features[rows],
+        groups=duplicate_groups(None, _unit(X)),
+    )
+    return Gathered(task, names, tuple(counts.tolist()))
+
+
+def _draw(
+    source: ImageSource, shots: Shots, seed: int
+) -> tuple[LabelledImages, LabelledImages | None]:
+    if shots == "all":
+        return source.train, source.validation
+    validation = source.validation
+    drawn = few_shot(
+        source.train.labels,
+        shots,
+        seed,
+        None if validation is None else validation.labels,
+        class_names=source.class_names,
+    )
+    support = source.train.take(drawn.support)
+    if validation is None or drawn.validation is None:
+        return support, None
+    return support, validation.take(drawn.validation)
+
+
+def _kept(support: LabelledImages, encoded: EncodedImages) -> LabelledImages:
+    kept = support.take(encoded.kept)
+    lost = [
+        name
+        for name, before, after in zip(
+            support.class_names, support.counts(), kept.counts(), strict=True
+        )
+        if before and not after
+    ]
+    if lost:
+        path, reason = encoded.skipped[0]
+        raise InputError(
+            f"no image of class {lost[0]!r} can be read (for one, {path}: {reason.rstrip('.')}): "
+            "add readable images or remove the class."
+        )
+    return kept
+
+
+def _groups(support: LabelledImages, X: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Number what belongs together: the user's groups where given, else near duplicates."""
+    if support.groups is not None:
+        return np.unique(support.groups, return_inverse=True)[1].astype(np.int64)
+    return duplicate_groups(perceptual_hashes(support.paths), _unit(X))
+
+
+def _unit(X: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return unit(torch.from_numpy(np.ascontiguousarray(X, dtype=np.float32))).numpy()

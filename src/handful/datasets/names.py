@@ -1,0 +1,28 @@
+"""Labels as words that can stand in a prompt."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["readable"]
+
+# A hyphen after a single letter belongs to the word: T-shirt, X-ray, e-bike.
+JOINING_HYPHEN = re.compile(r"(?<!(?<![^\W\d_])[^\W\d_])-")
+# AnnualCrop, LCDScreen; but not iPhone (one small letter first), McDonald, DVDs.
+NEW_WORD = re.compile(r"(?<=[A-Za-z][a-z])(?<!\bMc)(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
+
+
+def readable(label: str) -> str:
+    """Return the label as separate words, for prompts only; labels themselves stay as they are.
+
+    Underscores become blanks. A label that has blanks then is taken to be words already;
+    otherwise hyphens and changes from small to capital letters separate words.
+
+    >>> [readable(s) for s in ("solar_panel", "AnnualCrop", "measuring-tape", "T-shirt", "iPhone")]
+    ['solar panel', 'Annual Crop', 'measuring tape', 'T-shirt', 'iPhone']
+    """
+    words = " ".join(label.replace("_", " ").split())
+    if " " not in words:
+        words = NEW_WORD.sub(" ", JOINING_HYPHEN.sub(" ", words))
+        words = " ".join(words.split())
+    return words or label

@@ -1,0 +1,63 @@
+"""From what the user typed to images and labels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from handful.datasets.coop import read_split
+from handful.datasets.folder import read_folder
+from handful.datasets.images import ImageSource
+from handful.datasets.missing import exists, refuse_missing
+from handful.datasets.table import read_table
+from handful.errors import InputError
+
+__all__ = ["is_features_file", "open_images"]
+
+FORMS = (
+    "a folder of class folders, a table.csv with columns image and label, or coop:SPLIT.json@ROOT"
+)
+
+
+def open_images(spec: str | Path) -> ImageSource:
+    """Read a folder of class folders, a CSV table, or ``coop:SPLIT.json@ROOT``.
+
+    Raises:
+        InputError: nothing is there, it has another form, or the reader refuses it.
+    """
+    text = str(spec)
+    return replace(_read(text), name=text)
+
+
+def is_features_file(spec: str | Path) -> bool:
+    """Return whether this names a file of features, which holds no images."""
+    return str(spec).lower().endswith(".safetensors")
+
+
+def _read(text: str) -> ImageSource:
+    if text.startswith("coop:"):
+        split, at, root = text.removeprefix("coop:").partition(".json@")
+        if not (split and at and root):
+            raise InputError(f"'{text}' names no split file and image folder: expected {FORMS}.")
+        return read_split(_path(split + ".json"), _path(root))
+    if is_features_file(text):
+        raise InputError(f"{text} holds features, not images: expected {FORMS}.")
+    path = _path(text)
+    if re.match(r"[a-z_]{2,}:", text) and not exists(path):
+        raise InputError(f"'{text}' has a form that is not known: expected {FORMS}.")
+    refuse_missing(path, FORMS)
+    if path.is_dir():
+        return read_folder(path)
+    if path.suffix.lower() == ".csv":
+        return read_table(path)
+    raise InputError(f"{path} is neither a folder nor a table: expected {FORMS}.")
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise InputError(f"the images have an empty name: expected {FORMS}.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~somebody who has no home here
+        raise InputError(f"{text} cannot be found ({error}): give the whole path.") from error

@@ -1,0 +1,1 @@
+"""Image tower and text tower behind one small protocol, and how pictures and names reach them."""

@@ -1,0 +1,146 @@
+"""The accuracy that ``fit`` prints: one that a user may trust, from the support set alone.
+
+Three things make the plain cross-validated accuracy of the chosen settings wrong, and each is
+mended without training anything more:
+
+1. *The settings were chosen on the same images*, so their accuracy there is too high. Bootstrap
+   bias corrected cross-validation (Tsamardinos, Greasidou and Borboudakis, "Bootstrapping the
+   out-of-sample predictions for efficient and accurate cross-validation", Machine Learning 2018):
+   draw images with replacement, choose the best setting on those drawn, take its accuracy on those
+   not drawn.
+2. *A fold is fitted on fewer images than the final head*, so its accuracy is too low. It is carried
+   to the full number of shots along the learning curve of
+   :mod:`handful.functional.learning_curve`, which starts at the zero-shot accuracy for heads that
+   start from text and at 1/C for the others, and has no constant to fit.
+3. *Few images were judged*: the interval is Jeffreys' for their number, widened as if the step
+   along the learning curve were uncertain by half its length.
+
+With one image per class nothing can be held out; then there is no estimate, and ``fit`` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from handful.evaluation.interval import accuracy_interval
+from handful.functional.learning_curve import accuracy_at
+from handful.methods.head import Head
+from handful.methods.zero_shot import ZeroShot
+from handful.selection.candidates import Candidate, Judge, Trial
+from handful.selection.select import trials_of
+from handful.task import FewShotTask
+
+__all__ = ["Estimate", "estimate_accuracy", "without_search_bias"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+_LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An accuracy and the interval that holds the true one with probability ``level``.
+
+    Attributes:
+        accuracy, low, high: 0 to 1.
+        images: number of images it rests on.
+        source: ``validation``, ``cross-validation`` or, for zero-shot, ``support``.
+        level: 0.9.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    images: int
+    source: Literal["validation", "cross-validation", "support"]
+    level: float = _LEVEL
+
+    @classmethod
+    def of(cls, accuracy: float, images: int, source: Any, uncertain: float = 0.0) -> Estimate:
+        """Put the interval around an accuracy; ``uncertain``: a further standard deviation."""
+        variance = accuracy * (1 - accuracy) / images
+        worth = images if variance == 0 else images * variance / (variance + uncertain**2)
+        low, high = accuracy_interval(accuracy, worth, _LEVEL)
+        return cls(accuracy, min(low, accuracy), max(high, accuracy), images, source)
+
+
+def estimate_accuracy(
+    head: Head, task: FewShotTask, *, random_state: int = 0
+) -> tuple[Estimate | None, Estimate | None]:
+    """Estimate how often a head made by ``select`` is right on new images of the same kind.
+
+    Args:
+        head: fitted by :func:`handful.selection.select` on ``task``.
+        task: the same task.
+        random_state: the same seed.
+
+    Returns:
+        The estimate of the head, and that of zero-shot for comparison. None for the head where no
+        image can be held out, None for zero-shot where there is no text.
+    """
+    policy = head.selection_.policy
+    trials = trials_of(task, policy, random_state) or trials_of(task, "cv", random_state)
+    source = "validation" if policy == "val" else "cross-validation"
+    zero_shot = None
+    if task.class_embeddings is not None:
+        judged = trials if policy == "val" else [Trial(np.arange(0), task.X, task.y)]
+        right = np.concatenate([_zero_shot_right(task, trial) for trial in judged])
+        zero_shot = Estimate.of(
+            float(right.mean()), len(right), source if policy == "val" else "support"
+        )
+        if isinstance(head, ZeroShot):
+            return zero_shot, zero_shot
+    if not trials:
+        return None, zero_shot
+    candidates = head.selection_.candidates
+    if not candidates:
+        judge = Judge(type(head), task, trials, head.settings(), random_state)
+        candidates = judge.judge([{}])
+    accuracy = without_search_bias(candidates, random_state)
+    uncertain = 0.0
+    if source == "cross-validation":
+        n_classes = len(head.classes_)
+        at_zero = 1 / n_classes
+        if head.starts_from_text and zero_shot is not None:
+            at_zero = float(np.mean(np.concatenate([_zero_shot_right(task, t) for t in trials])))
+        shots = len(task.X) / len(np.unique(task.y))
+        in_fold = shots * float(np.mean([len(t.fit) for t in trials])) / len(task.X)
+        in_folds = accuracy
+        accuracy = accuracy_at(shots, in_folds, in_fold, at_zero, n_classes)
+        uncertain = (accuracy - in_folds) / 2
+    return Estimate.of(accuracy, len(candidates[0].right), source, uncertain), zero_shot
+
+
+def without_search_bias(
+    candidates: tuple[Candidate, ...] | list[Candidate], seed: int, draws: int = 300
+) -> float:
+    """Return the accuracy of the best candidate, corrected for having been chosen as the best.
+
+    Args:
+        candidates: with the images that were right under each.
+        seed: of the bootstrap.
+        draws: number of bootstrap samples.
+    """
+    right = np.concatenate([np.column_stack([c.right, c.around]) for c in candidates], axis=1)
+    right = np.unique(right, axis=1).astype(np.float32)
+    if right.shape[1] == 1:
+        return float(right.mean())
+    n = len(right)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    drawn = drawn[(drawn == 0).any(axis=1)].astype(np.float32)
+    left_out = (drawn == 0).astype(np.float32)
+    on_drawn = drawn @ right
+    best = (on_drawn > on_drawn.max(axis=1, keepdims=True) - 0.5).astype(np.float32)
+    # Tied settings share the draw: which of them would be taken is not known here.
+    on_left_out = (left_out @ right * best).sum(axis=1) / best.sum(axis=1)
+    return float(on_left_out.sum() / left_out.sum())
+
+
+def _zero_shot_right(task: FewShotTask, trial: Trial) -> npt.NDArray[np.bool_]:
+    head = ZeroShot(**task.head_arguments()).fit(task.X, task.y)
+    found: npt.NDArray[np.bool_] = head.predict(trial.X) == trial.y
+    return found

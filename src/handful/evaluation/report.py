@@ -1,0 +1,111 @@
+"""Everything that ``evaluate`` says about predictions on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from handful.evaluation.calibration import calibration_error
+from handful.evaluation.interval import accuracy_interval
+
+__all__ = ["ClassRecall", "Confusion", "Evaluation", "evaluate_probabilities"]
+
+
+@dataclass(frozen=True)
+class ClassRecall:
+    """Share of the images of one class that were given that class."""
+
+    label: str
+    recall: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often images of one class were taken for another."""
+
+    label: str
+    predicted: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy and its companions on labelled images.
+
+    Attributes:
+        accuracy, low, high: share of images right, with its 90 % interval.
+        n: number of images.
+        per_class: recall of each class that has images, in class order.
+        confusions: the mistakes, most frequent first.
+        calibration_error: see :func:`handful.evaluation.calibration.calibration_error`.
+        negative_log_likelihood: mean −log p(true class), in nats.
+        seen_in_training: images that the classifier was fitted on; their answers prove nothing.
+        skipped: images that could not be read.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    per_class: tuple[ClassRecall, ...]
+    confusions: tuple[Confusion, ...]
+    calibration_error: float
+    negative_log_likelihood: float
+    seen_in_training: int = 0
+    skipped: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and dictionaries."""
+        found = asdict(self)
+        found["interval"] = [found.pop("low"), found.pop("high")]
+        return found
+
+
+def evaluate_probabilities(
+    probabilities: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+) -> Evaluation:
+    """Compare probabilities ``(N, C)`` with the true columns ``(N,)``.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if len(labels) == 0:
+        raise ValueError("there are no images to evaluate on")
+    n_classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    counts = matrix.sum(axis=1)
+    accuracy = float(np.trace(matrix) / len(labels))
+    low, high = accuracy_interval(accuracy, len(labels))
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = [cell for cell in np.argsort(-wrong, axis=None, kind="stable") if wrong.flat[cell]]
+    true_class = probabilities[np.arange(len(labels)), labels]
+    return Evaluation(
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        n=len(labels),
+        per_class=tuple(
+            ClassRecall(str(class_names[c]), float(matrix[c, c] / counts[c]), int(counts[c]))
+            for c in range(n_classes)
+            if counts[c]
+        ),
+        confusions=tuple(
+            Confusion(
+                str(class_names[cell // n_classes]),
+                str(class_names[cell % n_classes]),
+                int(wrong.flat[cell]),
+            )
+            for cell in order
+        ),
+        calibration_error=calibration_error(probabilities, labels),
+        negative_log_likelihood=float(-np.log(np.maximum(true_class, 1e-12)).mean()),
+    )

@@ -1,0 +1,158 @@
+"""What a features file holds, checked once so that nothing after it has to check again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from handful.errors import InputError
+
+__all__ = ["LOGIT_SCALE", "SHAPES", "TEXTS", "Features"]
+
+LOGIT_SCALE = 100.0  # of every released CLIP model
+
+# The shape of each field, a letter per axis; letters that occur twice must agree.
+SHAPES = {
+    "image_features": "ND",
+    "labels": "N",
+    "split": "N",
+    "view_features": "NVD",
+    "class_names": "C",
+    "class_embeddings": "CD",
+    "text_features": "CTD",
+    "templates": "T",
+    "paths": "N",
+}
+# What an error calls a field whose name in the file is another one.
+SPOKEN = {"class_embeddings": "class_embeddings (text_features_average)"}
+AXES = {"N": "images", "D": "numbers per row", "V": "views", "C": "classes", "T": "templates"}
+INTEGERS = ("labels", "split")
+TEXTS = ("class_names", "templates", "paths")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Encoded images and what is known about them; checked when it is made.
+
+    Attributes:
+        image_features: float32 ``(N, D)``.
+        labels: int64 ``(N,)``, rows of ``class_embeddings`` and positions in ``class_names``.
+        text_features: float32 ``(C, T, D)``, one row per class and template.
+        class_embeddings: float32 ``(C, D)``; where only ``text_features`` are given, these pooled
+            by ``norm_mean_norm``.
+        class_names: C names.
+        logit_scale: factor on the cosines in front of the softmax.
+        split: int64 ``(N,)``: 0 = pool for support, 1 = validation, 2 = test.
+        view_features: float32 ``(N, V, D)``, several views of each image.
+        paths: N image files.
+        templates: T prompt templates.
+        encoder: name of the encoder, in words or as a spec.
+        fingerprint: of the encoder.
+        normalised: what was done to the rows, in words (``unit L2``).
+
+    Raises:
+        InputError: dimensions or counts that disagree, NaN or infinity, labels outside.
+    """
+
+    image_features: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64] | None = None
+    text_features: npt.NDArray[np.float32] | None = None
+    class_embeddings: npt.NDArray[np.float32] | None = None
+    class_names: tuple[str, ...] | None = None
+    logit_scale: float = LOGIT_SCALE
+    split: npt.NDArray[np.int64] | None = None
+    view_features: npt.NDArray[np.float32] | None = None
+    paths: tuple[str, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    encoder: str | None = None
+    fingerprint: str | None = None
+    normalised: str | None = None
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, axes in SHAPES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if name in TEXTS:
+                value = tuple(str(text) for text in value)
+                shape: tuple[int, ...] = (len(value),)
+            else:
+                value = (_integers if name in INTEGERS else _floats)(name, value)
+                shape = value.shape
+            object.__setattr__(self, name, value)
+            _check_shape(SPOKEN.get(name, name), shape, axes, sizes)
+        for name in SHAPES:
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray) and name not in INTEGERS:
+                _check_finite(SPOKEN.get(name, name), value)
+        if self.labels is not None:
+            _check_labels(self.labels, sizes["C"][0] if "C" in sizes else None)
+        if self.split is not None and not np.isin(self.split, (0, 1, 2)).all():
+            raise InputError(
+                f"split holds {self.split[~np.isin(self.split, (0, 1, 2))][0]}: it must be "
+                "0 (pool for support), 1 (validation) or 2 (test) in every row."
+            )
+        if not (math.isfinite(self.logit_scale) and self.logit_scale > 0):
+            raise InputError(f"logit_scale is {self.logit_scale}: it must be a positive number.")
+        if self.class_embeddings is None and self.text_features is not None:
+            object.__setattr__(self, "class_embeddings", _pooled(self.text_features))
+
+
+def _floats(name: str, value: Any) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows is infinite, and reported as such
+        return np.asarray(value, np.float32)
+
+
+def _integers(name: str, value: Any) -> npt.NDArray[np.int64]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{name} are of type {array.dtype}: they must be integers.")
+    return array.astype(np.int64, copy=False)
+
+
+def _check_shape(
+    name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, tuple[int, str]]
+) -> None:
+    if len(shape) != len(axes) or 0 in shape:
+        raise InputError(f"{name} has shape {shape}: expected ({', '.join(axes)}), none empty.")
+    for axis, size in zip(axes, shape, strict=True):
+        known, where = sizes.setdefault(axis, (size, name))
+        if size != known:
+            raise InputError(
+                f"{name} has {size} {AXES[axis]} but {where} has {known}: these must be equal."
+            )
+
+
+def _check_finite(name: str, array: npt.NDArray[np.float32]) -> None:
+    bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    if bad.size:
+        more = f" and {bad.size - 1} more" if bad.size > 1 else ""
+        raise InputError(
+            f"{name} holds NaN or infinity in row {bad[0]}{more} (the first row is 0): "
+            "encode these images or prompts again, in float32."
+        )
+
+
+def _check_labels(labels: npt.NDArray[np.int64], classes: int | None) -> None:
+    bad = np.flatnonzero((labels < 0) | (labels >= (classes if classes is not None else np.inf)))
+    if bad.size:
+        allowed = f"0 to {classes - 1}" if classes is not None else "0 or more"
+        raise InputError(
+            f"row {bad[0]} has label {labels[bad[0]]}: labels are {allowed}, one per class."
+        )
+
+
+def _pooled(text_features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    import torch
+
+    from handful.functional.pooling import pool_templates
+
+    pooled: npt.NDArray[np.float32] = pool_templates(
+        torch.from_numpy(text_features), "norm_mean_norm"
+    ).numpy()
+    return pooled

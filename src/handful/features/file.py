@@ -1,0 +1,164 @@
+"""The features file: encoded images, their labels and the text side in one safetensors file.
+
+Tensors (only ``image_features`` is required; N images, C classes, T templates, V views):
+
+    image_features          (N, D)
+    labels                  (N,) integers, positions in class_names
+    split                   (N,) integers: 0 = pool for support, 1 = validation, 2 = test
+    view_features           (N, V, D)
+    text_features           (T, C, D), one row per template and class
+    text_features_average   (C, D), the class embeddings
+    logit_scale             one number; the metadata may hold it instead
+
+Metadata: ``class_names``, ``templates`` and ``paths`` as JSON lists, ``encoder``, ``fingerprint``,
+``normalised`` and ``logit_scale`` as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from handful.errors import InputError
+from handful.features.contents import LOGIT_SCALE, SHAPES, TEXTS, Features
+from handful.paths import new_file
+
+__all__ = ["Features", "load_features", "save_features"]
+
+
+def load_features(path: Path | str) -> Features:
+    """Read a features file.
+
+    Text features may be stored ``(T, C, D)`` or ``(C, T, D)``; the number of templates and of
+    classes tells which. Where both fit (as many templates as classes, or neither is named) they
+    are taken as ``(T, C, D)``, the order in which ``save_features`` writes them.
+
+    Raises:
+        InputError: no such file, not a safetensors file, damaged, or refused by ``Features``.
+    """
+    path = Path(path)
+    tensors, metadata = _read(path)
+    try:
+        return _from_file(tensors, metadata)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def save_features(path: Path | str, features: Features, overwrite: bool = False) -> None:
+    """Write a features file, whole or not at all; ``load_features`` gives back equal features.
+
+    Raises:
+        InputError: the file exists and ``overwrite`` is false, or it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    text = features.text_features
+    tensors = {
+        "image_features": features.image_features,
+        "labels": features.labels,
+        "split": features.split,
+        "view_features": features.view_features,
+        "text_features": None if text is None else text.swapaxes(0, 1),
+        "text_features_average": features.class_embeddings,
+    }
+    metadata = {
+        name: json.dumps(getattr(features, name))
+        for name in TEXTS
+        if getattr(features, name) is not None
+    }
+    metadata["logit_scale"] = repr(features.logit_scale)
+    for name in ("encoder", "fingerprint", "normalised"):
+        if getattr(features, name) is not None:
+            metadata[name] = getattr(features, name)
+    with new_file(path, overwrite=overwrite) as temporary:
+        try:
+            save_file(
+                {k: np.ascontiguousarray(v) for k, v in tensors.items() if v is not None},
+                temporary,
+                metadata=metadata,
+            )
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be written: {error}.") from error
+
+
+def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Mapping[str, str]]:
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}: give a features file (.safetensors).")
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    try:
+        # Through torch, because numpy has no bfloat16.
+        with safe_open(path, framework="pt") as file:
+            for key in set(file.keys()) & {*SHAPES, "text_features_average", "logit_scale"}:
+                tensor = file.get_tensor(key)
+                if tensor.is_floating_point():
+                    tensor = tensor.to(torch.float64 if key == "logit_scale" else torch.float32)
+                tensors[key] = tensor.numpy()
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a safetensors file, or it is damaged or cut short ({error}): "
+            "write it again with 'handful embed'."
+        ) from error
+
+
+def _from_file(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> Features:
+    if "image_features" not in tensors:
+        raise InputError("there is no tensor image_features, so this is not a features file.")
+    class_names, templates = _texts(metadata, "class_names"), _texts(metadata, "templates")
+    average, text = tensors.get("text_features_average"), tensors.get("text_features")
+    labels = tensors.get("labels")
+    if text is not None and text.ndim == 3:
+        fits = (
+            templates is None or len(templates) == text.shape[0],
+            class_names is None or len(class_names) == text.shape[1],
+            average is None or len(average) == text.shape[1],
+            labels is None or labels.max(initial=0) < text.shape[1],
+        )
+        if all(fits):
+            text = np.ascontiguousarray(text.swapaxes(0, 1))
+    return Features(
+        image_features=tensors["image_features"],
+        labels=labels,
+        text_features=text,
+        class_embeddings=average,
+        class_names=class_names,
+        logit_scale=_logit_scale(tensors, metadata),
+        split=tensors.get("split"),
+        view_features=tensors.get("view_features"),
+        paths=_texts(metadata, "paths"),
+        templates=templates,
+        encoder=metadata.get("encoder"),
+        fingerprint=metadata.get("fingerprint"),
+        normalised=metadata.get("normalised"),
+    )
+
+
+def _texts(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
+    if key not in metadata:
+        return None
+    try:
+        value = json.loads(metadata[key])
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"its metadata {key} must be a JSON list of texts, as json.dumps writes.")
+    return tuple(value)
+
+
+def _logit_scale(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> float:
+    stored: Any = tensors.get("logit_scale", metadata.get("logit_scale", LOGIT_SCALE))
+    try:
+        return float(stored.item() if isinstance(stored, np.ndarray) else stored)
+    except ValueError as error:
+        raise InputError(f"logit_scale is {stored!r}: it must be one number.") from error

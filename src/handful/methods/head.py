@@ -1,0 +1,268 @@
+"""The contract of every head: a scikit-learn classifier on frozen features.
+
+A head is written by subclassing :class:`Head` and giving three things: ``learned`` (the names of
+its arrays), ``_learn(support)`` and ``_logits(features)``. Validation, labels, text, probabilities
+and the saved form are here, once.
+
+Numbers: learned arrays are float32, as they are saved; prediction computes in float64, so that an
+image's answer does not depend on the batch it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from handful.functional.cosine import cosine_logits
+from handful.functional.normalise import unit
+from handful.functional.pooling import pool_templates
+from handful.methods.search import Search
+
+__all__ = ["Head", "Support"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Support:
+    """The support set as tensors.
+
+    Attributes:
+        features: raw features ``(n, D)``, float32.
+        labels: index of each image's class, int64 ``(n,)``.
+        views: raw features of augmented views ``(n, V, D)``, float32, or None.
+        text: unit class embeddings W ``(C, D)``, float32; without text, unit class means.
+    """
+
+    features: Tensor
+    labels: Tensor
+    views: Tensor | None
+    text: Tensor
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return self.text.shape[0]
+
+    def keys(self) -> Tensor:
+        """One unit vector per image: f = unit(mean over views of raw features), ``(n, D)``."""
+        return unit(self.features if self.views is None else self.views.mean(dim=1))
+
+    def samples(self) -> Tensor:
+        """Unit features to train on ``(n, V, D)``: the views, or the image itself, V = 1."""
+        return unit(self.features[:, None] if self.views is None else self.views)
+
+
+class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Base of all heads. See the module for how to write one.
+
+    Parameters common to all heads:
+        class_embeddings: ``(C, D)``, or ``(C, T, D)`` for T templates (pooled by
+            ``norm_mean_norm``). Row c belongs to label c for integer labels, to
+            ``class_names[c]`` for strings. Without it, unit class means stand in.
+        class_names: names of the rows; without them, strings are taken in sorted order.
+        logit_scale: s.
+        random_state: seed of everything random in ``fit``.
+
+    Attributes:
+        classes_: labels in the order of the columns of ``predict_proba``.
+        text_: unit class embeddings ``(C, D)``, float32.
+        n_features_in_: D.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    search: ClassVar[Search] = Search()
+    learned: ClassVar[tuple[str, ...]] = ()
+    starts_from_text: ClassVar[bool] = True
+
+    # Given by the constructor of each subclass, as scikit-learn asks.
+    class_embeddings: Array | None
+    class_names: Sequence[str] | None
+    logit_scale: float
+    random_state: int | None
+
+    classes_: Array
+    text_: npt.NDArray[np.float32]
+    n_features_in_: int
+
+    # -- what a subclass gives -------------------------------------------------------------
+
+    def _learn(self, support: Support) -> None:
+        """Set the learned attributes from the support set."""
+
+    def _logits(self, features: Tensor) -> Tensor:
+        """Return logits ``(N, C)`` of raw float64 features ``(N, D)``."""
+        raise NotImplementedError
+
+    @classmethod
+    def _learn_many(cls, heads: Sequence[Self], supports: Sequence[Support]) -> None:
+        """Learn several heads; overridden where one batched computation is faster."""
+        for head, support in zip(heads, supports, strict=True):
+            head._learn(support)
+
+    def _sweep(self, features: Tensor, values: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (Z, Q) with logits Z + blend·Q for each value of the swept setting."""
+        raise NotImplementedError
+
+    # -- fitting -----------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, *, views: Any = None) -> Self:
+        """Learn from support features.
+
+        Args:
+            X: ``(N, D)``, raw or unit length.
+            y: labels ``(N,)``.
+            views: several augmented encodings of the same images, ``(N, V, D)``.
+
+        Raises:
+            ValueError: shapes disagree, a label has no row, or there is only one class.
+        """
+        self._learn(self._support(X, y, views))
+        return self
+
+    @classmethod
+    def fit_many(cls, heads: Sequence[Self], data: Sequence[tuple[Any, Any, Any]]) -> None:
+        """Fit several heads of this class, each on its own ``(X, y, views)``, together.
+
+        The result of each is what ``fit`` alone would give; together is faster where the class
+        trains in batches.
+        """
+        cls._learn_many(heads, [h._support(*d) for h, d in zip(heads, data, strict=True)])
+
+    def _support(self, X: Any, y: Any, views: Any) -> Support:
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        labels = self._set_classes(y)
+        features = torch.as_tensor(X, dtype=torch.float32)
+        if views is not None:
+            views = torch.as_tensor(np.asarray(views), dtype=torch.float32)
+            if views.ndim != 3 or views.shape[0] != len(X) or views.shape[2] != X.shape[1]:
+                raise ValueError(
+                    f"views have shape {tuple(views.shape)}: expected ({len(X)}, V, {X.shape[1]})"
+                )
+        text = self._text(features, labels)
+        self.text_ = text.numpy()
+        return Support(features, labels, views, text)
+
+    def _set_classes(self, y: Array) -> Tensor:
+        """Set ``classes_`` and return the row of each label."""
+        present = np.unique(y)
+        if self.class_embeddings is None and self.class_names is None:
+            self.classes_ = present
+        else:
+            rows = len(self.class_names if self.class_embeddings is None else self.class_embeddings)  # type: ignore[arg-type]
+            if np.issubdtype(y.dtype, np.integer):
+                self.classes_ = np.arange(rows)
+            elif self.class_names is not None:
+                self.classes_ = np.asarray(self.class_names)
+            else:
+                self.classes_ = present
+            if len(self.classes_) != rows:
+                raise ValueError(
+                    f"there are {rows} class embeddings but {len(self.classes_)} classes "
+                    "in class_names or the labels: each class needs its row"
+                )
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes, got one class: {present[0]!r}"
+            )
+        position = {label: row for row, label in enumerate(self.classes_.tolist())}
+        strangers = [label for label in present.tolist() if label not in position]
+        if strangers:
+            raise ValueError(
+                f"label {strangers[0]!r} belongs to no row of the class embeddings: "
+                f"expected one of {self.classes_[:5].tolist()}"
+                f"{' …' if len(self.classes_) > 5 else ''}"
+            )
+        return torch.tensor([position[label] for label in y.tolist()], dtype=torch.int64)
+
+    def _text(self, features: Tensor, labels: Tensor) -> Tensor:
+        if self.class_embeddings is None:
+            counts = torch.bincount(labels, minlength=len(self.classes_))
+            if (counts == 0).any():
+                empty = self.classes_[int((counts == 0).nonzero()[0])]
+                raise ValueError(f"class {empty!r} has neither images nor a class embedding")
+            sums = features.new_zeros(len(counts), features.shape[1])
+            return unit(sums.index_add_(0, labels, unit(features)))
+        text = torch.as_tensor(np.asarray(self.class_embeddings), dtype=torch.float64)
+        if text.ndim not in (2, 3) or text.shape[-1] != features.shape[1]:
+            raise ValueError(
+                f"class embeddings have shape {tuple(text.shape)}: expected (C, "
+                f"{features.shape[1]}) to go with the features; the encoders differ"
+            )
+        return (pool_templates(text) if text.ndim == 3 else unit(text)).float()
+
+    # -- predicting ----------------------------------------------------------------------------
+
+    def _features(self, X: Any) -> Tensor:
+        check_is_fitted(self)
+        return torch.as_tensor(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def logits(self, X: Any) -> npt.NDArray[np.float64]:
+        """Return logits ``(N, C)``, columns in the order of ``classes_``."""
+        return self._logits(self._features(X)).numpy()
+
+    def decision_function(self, X: Any) -> npt.NDArray[np.float64]:
+        """Return logits ``(N, C)``; of two classes their difference ``(N,)``, as scikit-learn."""
+        logits = self.logits(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
+        """Return softmax probabilities ``(N, C)``, columns in the order of ``classes_``."""
+        return torch.softmax(torch.from_numpy(self.logits(X)), dim=1).numpy()
+
+    def predict(self, X: Any) -> Array:
+        """Return the most probable label of each row."""
+        columns = self.logits(X).argmax(axis=1)
+        labels: Array = self.classes_[columns]
+        return labels
+
+    def _zero_shot(self, features: Tensor) -> Tensor:
+        """Z, the logits that every text-based head starts from."""
+        return cosine_logits(features, torch.from_numpy(self.text_).double(), self.logit_scale)
+
+    def sweep(self, X: Any, values: Sequence[float] = ()) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(Z, Q)``, logits being Z + blend·Q, for each value of the swept setting.
+
+        Selection uses it to judge many settings of one fitted head without refitting it.
+        """
+        return self._sweep(self._features(X), values)
+
+    # -- the saved form -------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Return the hyper-parameters, without what comes from the task."""
+        task = ("class_embeddings", "class_names", "logit_scale", "random_state")
+        return {k: v for k, v in self.get_params(deep=False).items() if k not in task}
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the learned arrays by name, for saving."""
+        check_is_fitted(self)
+        return {name: getattr(self, name) for name in ("text_", *self.learned)}
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, Array],
+        classes: Array,
+        settings: Mapping[str, Any],
+        logit_scale: float,
+    ) -> Self:
+        """Rebuild a fitted head from what :meth:`arrays` and :meth:`settings` gave."""
+        head = cls(logit_scale=logit_scale, **settings)
+        for name in ("text_", *cls.learned):
+            setattr(head, name, arrays[name])
+        head.classes_ = classes
+        head.n_features_in_ = arrays["text_"].shape[1]
+        return head

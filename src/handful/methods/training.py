@@ -1,0 +1,130 @@
+"""Training of several heads at once, on a leading dimension of runs.
+
+Heads on features are small: one step of one head is mostly overhead. Folds, seeds and settings of
+the same shape are therefore stacked, and trained as one computation. Each run draws its own
+batches and views from its own seed, so a head learns the same alone or among others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from handful.methods.head import Head, Support
+
+__all__ = ["Recipe", "Runs", "batches_by_size", "seed_of", "train"]
+
+AnyHead = TypeVar("AnyHead", bound=Head)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; AdamW throughout, decoupled weight decay.
+
+    Attributes:
+        epochs: passes over the support set, one view of each image in a pass.
+        lr: peak learning rate.
+        weight_decay, eps, batch: of AdamW and of a step.
+        schedule: ``step``: cosine to 0, changed every step; ``epoch``: cosine, changed every
+            epoch, after one epoch at 1e-5 (CoOp's).
+    """
+
+    epochs: int
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    eps: float = 1e-8
+    batch: int = 256
+    schedule: Literal["step", "epoch"] = "epoch"
+
+    def rate(self, epoch: int, step: int, steps: int) -> float:
+        """Learning rate at ``step`` of ``steps`` in all, which lies in ``epoch``."""
+        if self.schedule == "step":
+            return self.lr * (1 + math.cos(math.pi * step / steps)) / 2
+        if epoch == 0:
+            return min(1e-5, self.lr)
+        return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+
+@dataclass(frozen=True)
+class Runs(Generic[AnyHead]):
+    """Heads that can be trained as one computation, with their supports."""
+
+    heads: list[AnyHead]
+    supports: list[Support]
+
+
+def batches_by_size(
+    heads: Sequence[AnyHead], supports: Sequence[Support], same: Sequence[str]
+) -> Iterator[Runs[AnyHead]]:
+    """Group heads whose supports have one shape and whose settings ``same`` are equal."""
+    groups: dict[Any, Runs[AnyHead]] = {}
+    for head, support in zip(heads, supports, strict=True):
+        views = 0 if support.views is None else support.views.shape[1]
+        key = (support.features.shape, views, support.text.shape, head.logit_scale)
+        key += tuple(getattr(head, name) for name in same)
+        group = groups.setdefault(key, Runs([], []))
+        group.heads.append(head)
+        group.supports.append(support)
+    yield from groups.values()
+
+
+def seed_of(head: Head) -> int:
+    """Return the seed of a head; ``random_state=None`` draws one."""
+    if head.random_state is None:
+        return int(torch.seed() % 2**31)
+    return int(head.random_state)
+
+
+def train(
+    start: Sequence[Tensor],
+    logits: Callable[..., Tensor],
+    samples: Sequence[Tensor],
+    labels: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+) -> list[Tensor]:
+    """Minimise mean cross-entropy of each of R runs.
+
+    Args:
+        start: parameters, each ``(R, …)``; copied, never changed in place.
+        logits: ``logits(x (R, B, D), *parameters) → (R, B, C)``; run r of the result may depend
+            on run r of the inputs only.
+        samples: for each run unit features ``(n, V, D)``, n and V equal in all runs.
+        labels: ``(R, n)``.
+        recipe: the recipe.
+        seeds: one per run.
+
+    Returns:
+        The parameters after the last step, detached.
+    """
+    parameters = [p.detach().clone().requires_grad_() for p in start]
+    optimiser = torch.optim.AdamW(  # fused: one pass over the parameters of all runs
+        parameters, lr=recipe.lr, eps=recipe.eps, weight_decay=recipe.weight_decay, fused=True
+    )
+    n, n_views, _ = samples[0].shape
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    steps_per_epoch = math.ceil(n / recipe.batch)
+    steps = recipe.epochs * steps_per_epoch
+    for step in range(steps):
+        epoch, part = divmod(step, steps_per_epoch)
+        if part == 0:
+            order = torch.stack([torch.randperm(n, generator=g) for g in generators])
+            view = torch.stack([torch.randint(n_views, (n,), generator=g) for g in generators])
+        rows = order[:, part * recipe.batch : (part + 1) * recipe.batch]
+        chosen = view.gather(1, rows)
+        x = torch.stack([s[r, v] for s, r, v in zip(samples, rows, chosen, strict=True)])
+        targets = labels.gather(1, rows)
+        loss = torch.nn.functional.cross_entropy(
+            logits(x, *parameters).flatten(0, 1), targets.flatten(), reduction="sum"
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(epoch, step, steps)
+        optimiser.zero_grad()
+        (loss / rows.shape[1]).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return [p.detach() for p in parameters]

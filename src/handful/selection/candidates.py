@@ -1,0 +1,162 @@
+"""Judge every candidate setting of a method on images that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from handful.functional.exact_blend import best_blend, right_intervals
+from handful.methods.head import Head
+from handful.selection.folds import Fold
+from handful.task import FewShotTask
+
+__all__ = ["Candidate", "Judge", "Trial"]
+
+Bools = npt.NDArray[np.bool_]
+
+# Where a blend is searched exactly, the images right at these blends stand for the continuum when
+# the estimate of accuracy is corrected for the search: even steps of the share α/(1 + α).
+_SHARES = np.linspace(0, 0.98, 15)
+_BLENDS = _SHARES / (1 - _SHARES)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One split: rows of the support to fit on, and features to judge on."""
+
+    fit: npt.NDArray[np.int64]
+    X: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+
+    @classmethod
+    def validation(cls, task: FewShotTask) -> list[Trial]:
+        """Fit on the whole support, judge on the validation images."""
+        assert task.X_val is not None and task.y_val is not None
+        return [cls(np.arange(len(task.X)), task.X_val, task.y_val)]
+
+    @classmethod
+    def folds(cls, task: FewShotTask, folds: Sequence[Fold]) -> list[Trial]:
+        """Fit on all folds but one, judge on that one."""
+        return [cls(f.fit, task.X[f.judge], task.y[f.judge]) for f in folds]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting and how it did.
+
+    Attributes:
+        settings: values of the searched settings; of a blend, the middle of its plateau.
+        right: which judged images were right ``(N,)``.
+        around: the same at other blends ``(N, B)``, for the correction of the estimate.
+    """
+
+    settings: dict[str, float]
+    right: Bools
+    around: Bools
+
+    @property
+    def correct(self) -> int:
+        """Number of images that were right."""
+        return int(self.right.sum())
+
+
+class Judge:
+    """Fits one method on every trial of a task and judges its settings on all trials together.
+
+    Heads are fitted together where the method trains in batches, and fitted heads are kept, so
+    that asking twice for a setting fits once.
+    """
+
+    def __init__(
+        self,
+        method: type[Head],
+        task: FewShotTask,
+        trials: Sequence[Trial],
+        given: Mapping[str, Any],
+        random_state: int,
+    ) -> None:
+        self._method = method
+        self._task = task
+        self._trials = trials
+        self._arguments = {**task.head_arguments(), **given, "random_state": random_state}
+        self._fitted: dict[tuple[tuple[str, float], ...], list[Head]] = {}
+        self.search = method.search.without(given)
+
+    def default(self, setting: str) -> float:
+        """Return the documented default of a setting."""
+        return float(getattr(self._method(), setting))
+
+    def heads(self, settings: Sequence[Mapping[str, float]]) -> list[list[Head]]:
+        """Return for each setting the heads fitted on the trials."""
+        keys = [tuple(s.items()) for s in settings]
+        new = [key for key in dict.fromkeys(keys) if key not in self._fitted]
+        task = self._task
+        views = task.views
+        heads, data = [], []
+        for key in new:
+            for trial in self._trials:
+                heads.append(self._method(**self._arguments, **dict(key)))
+                rows = trial.fit
+                data.append((task.X[rows], task.y[rows], None if views is None else views[rows]))
+        self._method.fit_many(heads, data)
+        for key in new:
+            self._fitted[key] = heads[: len(self._trials)]
+            heads = heads[len(self._trials) :]
+        return [self._fitted[key] for key in keys]
+
+    def judge(self, train_settings: Sequence[Mapping[str, float]]) -> list[Candidate]:
+        """Judge each training setting, with every value of the sweep and the best blend of each."""
+        return [
+            candidate
+            for settings, heads in zip(train_settings, self.heads(train_settings), strict=True)
+            for candidate in self._over_sweep(dict(settings), heads)
+        ]
+
+    def _over_sweep(self, settings: dict[str, float], heads: list[Head]) -> Iterator[Candidate]:
+        labels = torch.cat(
+            [_positions(h.classes_, t.y) for h, t in zip(heads, self._trials, strict=True)]
+        )
+        ((name, values),) = self.search.sweep.items() or [("", ())]
+        blend = self.search.blend
+        if not values and blend is None:
+            pairs = zip(heads, self._trials, strict=True)
+            logits = torch.cat([torch.from_numpy(h.logits(t.X)) for h, t in pairs])
+            right = (logits.argmax(dim=1) == labels).numpy()
+            yield Candidate(settings, right, right[:, None])
+            return
+        sweeps = [h.sweep(t.X, values) for h, t in zip(heads, self._trials, strict=True)]
+        for position, parts in enumerate(zip(*sweeps, strict=True)):
+            base = torch.cat([z for z, _ in parts])
+            direction = torch.cat([q for _, q in parts])
+            here = dict(settings)
+            if values:
+                here[name] = values[position]
+            if blend is None:
+                logits = (
+                    base
+                    + float(getattr(heads[0], self._method.search.blend or "", 0.0)) * direction
+                )
+                right = (logits.argmax(dim=1) == labels).numpy()
+                yield Candidate(here, right, right[:, None])
+                continue
+            limit = self.search.blend_limit
+            here[blend] = best_blend(base, direction, labels, limit=limit).blend
+            low, high = right_intervals(base, direction, labels)
+            right = (low < here[blend]) & (here[blend] < high)
+            # Blend 0 is zero-shot itself, so its interval is closed there.
+            around = ((low[:, None] < _BLENDS) | (low == 0)[:, None]) & (high[:, None] > _BLENDS)
+            yield Candidate(here, right, around)
+
+    def _given_blend(self, head: Head) -> float:
+        name = self._method.search.blend
+        return float(getattr(head, name)) if name else 0.0
+
+
+def _positions(classes: npt.NDArray[Any], y: npt.NDArray[Any]) -> torch.Tensor:
+    position = {label: row for row, label in enumerate(classes.tolist())}
+    return torch.tensor([position[label] for label in y.tolist()], dtype=torch.int64)

@@ -1,0 +1,239 @@
+"""``select``: settings chosen on validation images, by cross-validation, or not at all."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from handful.errors import InputError, did_you_mean
+from handful.methods import registry
+from handful.methods.head import Head
+from handful.selection.candidates import Candidate, Judge, Trial
+from handful.selection.folds import make_folds
+from handful.selection.plateau import middle_of_plateau
+from handful.task import FewShotTask
+
+__all__ = ["POLICIES", "Policy", "Selection", "choose_policy", "select", "trials_of"]
+
+Policy = Literal["val", "cv", "fixed"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the settings of a head came about.
+
+    Attributes:
+        policy: ``val``, ``cv`` or ``fixed``.
+        settings: what was chosen; empty where nothing was searched.
+        accuracy: of the chosen settings on the images they were chosen on, hence optimistic.
+        images: number of those images.
+        folds: number of folds for ``cv``, else 0.
+        border: settings whose chosen value lies on the border of its grid.
+        trace: every candidate with its number of images right.
+        candidates: the same with the images that were right; kept in memory only.
+        chosen: position of the choice among the candidates.
+    """
+
+    policy: Policy
+    settings: dict[str, float]
+    accuracy: float | None = None
+    images: int = 0
+    folds: int = 0
+    border: tuple[str, ...] = ()
+    trace: tuple[dict[str, float], ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    chosen: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is written into results and saved classifiers."""
+        return {
+            "policy": self.policy,
+            "settings": self.settings,
+            "accuracy_on_selection_images": self.accuracy,
+            "images": self.images,
+            "folds": self.folds,
+            "border": list(self.border),
+            "trace": list(self.trace),
+        }
+
+
+def choose_policy(task: FewShotTask, policy: str | None) -> Policy:
+    """Return ``policy``, or what it means when left out.
+
+    ``val`` where there are validation images, else ``cv``, else (one shot) ``fixed``.
+
+    Raises:
+        InputError: the policy is unknown, or the task does not allow it.
+    """
+    if policy is not None and policy not in POLICIES:
+        raise InputError(
+            f"there is no selection policy '{policy}'.{did_you_mean(policy, POLICIES)} "
+            f"Use one of {', '.join(POLICIES)}."
+        )
+    if policy == "val" and task.X_val is None:
+        raise InputError(
+            "selection 'val' needs validation images, and there are none: give a validation "
+            "split, or use 'cv' or 'fixed'."
+        )
+    if policy == "cv" and not _folds(task, 0):
+        raise InputError(
+            "selection 'cv' needs two distinct images of at least one class: give more images, or "
+            "use 'fixed'."
+        )
+    if policy is not None:
+        return policy  # type: ignore[return-value]
+    if task.X_val is not None:
+        return "val"
+    return "cv" if _folds(task, 0) else "fixed"
+
+
+def trials_of(task: FewShotTask, policy: Policy, random_state: int) -> list[Trial]:
+    """Return the splits on which ``policy`` judges; empty for ``fixed``."""
+    if policy == "val":
+        return Trial.validation(task)
+    return Trial.folds(task, _folds(task, random_state)) if policy == "cv" else []
+
+
+def select(
+    method: str | type[Head],
+    task: FewShotTask,
+    policy: str | None = None,
+    *,
+    random_state: int = 0,
+    **given: Any,
+) -> Head:
+    """Choose the settings of a method and fit it on the whole support set.
+
+    Args:
+        method: a name of :func:`handful.methods.names`, or a class.
+        task: support, validation and text. It holds no test data, so none can be used.
+        policy: ``val``: validation images; ``cv``: up to four folds over the shots; ``fixed``:
+            documented defaults; None: the best that the task allows.
+        random_state: seed of folds and training.
+        **given: settings that you fix; they are not searched.
+
+    Returns:
+        A fitted head; ``head.selection_`` is the :class:`Selection`.
+
+    Raises:
+        InputError: unknown method, setting or policy, or labels that have no row.
+    """
+    kind = registry.get(method) if isinstance(method, str) else method
+    _check_settings(kind, given)
+    chosen_policy = choose_policy(task, policy)
+    arguments = {**task.head_arguments(), **given, "random_state": random_state}
+    search = kind.search.without(given)
+    if chosen_policy == "fixed" or not search.settings():
+        head = kind(**arguments).fit(task.X, task.y, views=task.views)
+        head.selection_ = Selection("fixed", {})
+        return head
+    trials = trials_of(task, chosen_policy, random_state)
+    _check_labels(kind, task)
+    judge = Judge(kind, task, trials, given, random_state)
+    candidates = _search(judge)
+    chosen = _choose(candidates, judge)
+    settings = candidates[chosen].settings
+    train = {name: settings[name] for name in judge.search.train}
+    if chosen_policy == "val":
+        # Fitted on the whole support already; what is left are settings of prediction.
+        head = copy.copy(judge.heads([train])[0][0]).set_params(**settings)
+    else:
+        head = kind(**arguments, **settings).fit(task.X, task.y, views=task.views)
+    head.selection_ = Selection(
+        policy=chosen_policy,
+        settings=settings,
+        accuracy=candidates[chosen].correct / len(candidates[chosen].right),
+        images=len(candidates[chosen].right),
+        folds=len(trials) if chosen_policy == "cv" else 0,
+        border=_on_border(settings, judge),
+        trace=tuple({**c.settings, "correct": c.correct} for c in candidates),
+        candidates=tuple(candidates),
+        chosen=chosen,
+    )
+    return head
+
+
+def _folds(task: FewShotTask, seed: int) -> list[Any]:
+    _, labels = np.unique(task.y, return_inverse=True)
+    return make_folds(labels, task.groups, seed=seed)
+
+
+def _check_settings(kind: type[Head], given: Mapping[str, Any]) -> None:
+    known = set(kind().settings())
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"method '{kind.name}' has no setting '{name}'.{did_you_mean(name, known)} "
+                f"Its settings are {', '.join(sorted(known)) or 'none'}."
+            )
+
+
+def _check_labels(kind: type[Head], task: FewShotTask) -> None:
+    """Refuse validation labels that the support and the text do not know."""
+    if task.y_val is None:
+        return
+    probe = kind(**task.head_arguments())
+    probe._set_classes(task.y)
+    known = set(probe.classes_.tolist())
+    for label in task.y_val.tolist():
+        if label not in known:
+            raise InputError(
+                f"validation label {label!r} is none of the classes of the support set: "
+                "remove those images or add some of that class to the support."
+            )
+
+
+def _search(judge: Judge) -> list[Candidate]:
+    ((name, values),) = judge.search.train.items() or [("", ())]
+    if not values:
+        return judge.judge([{}])
+    candidates = judge.judge([{name: value} for value in values])
+    if judge.search.halvings:
+        candidates = _halve(judge, name, candidates)
+    return candidates
+
+
+def _halve(judge: Judge, name: str, candidates: list[Candidate]) -> list[Candidate]:
+    """CoOp's refinement: from one decade each side of the best, keep the better end, halve."""
+    found = {c.settings[name]: c for c in candidates}
+    best = max(candidates, key=lambda c: c.correct).settings[name]
+    left, right = np.log10(best) - 1, np.log10(best) + 1
+    for _ in range(judge.search.halvings):
+        ends = [float(f"{10**end:.6g}") for end in (left, right)]
+        new = [{name: value} for value in ends if value not in found]
+        found.update({c.settings[name]: c for c in judge.judge(new)})
+        middle = (left + right) / 2
+        if found[ends[0]].correct < found[ends[1]].correct:
+            left = middle
+        else:
+            right = middle
+    return [found[value] for value in sorted(found)]
+
+
+def _choose(candidates: Sequence[Candidate], judge: Judge) -> int:
+    """Return the position of the choice: best first over what is trained, then over the sweep."""
+    positions = list(range(len(candidates)))
+    for name in (*judge.search.train, *judge.search.sweep):
+        values = sorted({candidates[i].settings[name] for i in positions})
+        scores = [
+            max(candidates[i].correct for i in positions if candidates[i].settings[name] == value)
+            for value in values
+        ]
+        taken = values[middle_of_plateau(values, scores, judge.default(name))]
+        positions = [i for i in positions if candidates[i].settings[name] == taken]
+    return max(positions, key=lambda i: candidates[i].correct)
+
+
+def _on_border(settings: Mapping[str, float], judge: Judge) -> tuple[str, ...]:
+    """Name settings at an end of a grid that could have been wider; 0 and 1 of a share cannot."""
+    axes = {**judge.search.train, **judge.search.sweep}
+    return tuple(
+        name
+        for name, values in axes.items()
+        if values[0] > 0 and not values[0] < settings[name] < values[-1]
+    )

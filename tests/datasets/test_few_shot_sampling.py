@@ -1,0 +1,126 @@
+"""The few-shot sampler against the subsets that CoOp published, and its promises."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handful.datasets.coop import read_split
+from handful.datasets.images import ImageSource
+from handful.datasets.sampling import few_shot
+from handful.errors import InputError
+
+# data set: its split file, and what the published paths put before those of the split file
+PUBLISHED = {
+    "dtd": ("DescribableTextures", "./data/dtd/images"),
+    "eurosat": ("EuroSAT", "./data/eurosat/2750"),
+}
+
+
+@cache
+def source_of(folder: Path, name: str) -> ImageSource:
+    split, root = PUBLISHED[name]
+    return read_split(folder / f"split_zhou_{split}.json", Path(root), check_files=False)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_subsets(shared: Path, name: str, shots: int, seed: int) -> None:
+    folder = shared / "data" / "coop-splits"
+    expected = json.loads(
+        (folder / "fewshot" / name / f"shot_{shots}-seed_{seed}.json").read_text()
+    )
+    source = source_of(folder, name)
+    assert source.validation is not None
+    drawn = few_shot(source.train.labels, shots, seed, source.validation.labels)
+    assert drawn.validation is not None
+    for images, indices, part in (
+        (source.train, drawn.support, expected["train"]),
+        (source.validation, drawn.validation, expected["val"]),
+    ):
+        assert indices.tolist() == part["indices"]  # in order, too
+        chosen = images.take(indices)
+        assert [str(path) for path in chosen.paths] == [
+            str(Path(item["impath"])) for item in part["data"]
+        ]
+        assert chosen.labels.tolist() == [item["label"] for item in part["data"]]
+
+
+labels_of_classes = st.lists(st.integers(0, 5), min_size=1, max_size=60)
+
+
+@given(labels_of_classes, labels_of_classes, st.integers(1, 8), st.integers(0, 2**32))
+def test_each_class_gets_its_shots_or_all_it_has(
+    labels: list[int], others: list[int], shots: int, seed: int
+) -> None:
+    drawn = few_shot(labels, shots, seed, others, on_few="keep")
+    assert drawn.validation is not None
+    for given_labels, indices, most in (
+        (labels, drawn.support, shots),
+        (others, drawn.validation, min(shots, 4)),
+    ):
+        assert indices.dtype == np.int64
+        assert len(set(indices.tolist())) == len(indices)
+        wanted = {label: min(most, count) for label, count in Counter(given_labels).items()}
+        assert Counter(given_labels[i] for i in indices) == wanted
+        # class by class, in the order of first appearance
+        assert list(dict.fromkeys(given_labels[i] for i in indices)) == list(
+            dict.fromkeys(given_labels)
+        )
+
+
+@given(labels_of_classes, st.integers(1, 4), st.integers(0, 1000), st.integers(0, 1000))
+def test_global_random_state_is_neither_read_nor_changed(
+    labels: list[int], shots: int, seed: int, elsewhere: int
+) -> None:
+    random.seed(elsewhere)
+    before = random.getstate()
+    first = few_shot(labels, shots, seed, on_few="keep").support
+    assert random.getstate() == before
+    random.seed(elsewhere + 1)
+    assert np.array_equal(first, few_shot(labels, shots, seed, on_few="keep").support)
+
+
+def test_small_classes_are_kept_whole_and_draw_nothing() -> None:
+    """As the reference does: ``items if len(items) < shots else random.sample(items, shots)``."""
+    labels = [2, 0, 1, 2, 0, 1, 0, 1, 1, 0]
+    drawn = few_shot(labels, 4, 3, on_few="keep").support.tolist()
+    generator = random.Random(3)
+    zero = generator.sample([1, 4, 6, 9], 4)
+    one = generator.sample([2, 5, 7, 8], 4)
+    assert drawn == [0, 3, *zero, *one]
+
+
+def test_too_few_images_are_refused_by_name() -> None:
+    labels = [0] * 8 + [1] * 3 + [2] * 2
+    with pytest.raises(InputError) as error:
+        few_shot(labels, 4, 1, class_names=("dam", "hammer", "scissors"))
+    assert str(error.value) == (
+        "4 shots were asked for, but 'hammer' has 3, 'scissors' has 2:"
+        " ask for at most 2, or --shots all to use every image."
+    )
+    with pytest.raises(InputError, match="'1' has 3"):
+        few_shot(labels, 4, 1)
+    assert len(few_shot(labels, 2, 1).support) == 6
+
+
+def test_few_validation_images_are_never_refused() -> None:
+    drawn = few_shot([0, 0, 1, 1], 2, 1, [0, 1, 1, 1])
+    assert drawn.validation is not None
+    assert len(drawn.validation) == 3
+    assert few_shot([0, 0, 1, 1], 2, 1).validation is None
+
+
+@pytest.mark.parametrize(("shots", "seed"), [(0, 1), (-1, 1), (1, -1)])
+def test_impossible_numbers(shots: int, seed: int) -> None:
+    with pytest.raises(InputError, match="expected"):
+        few_shot([0, 1], shots, seed)
