@@ -55,7 +55,8 @@ def test_a_damaged_copy_is_replaced(empty_cache: Path, damage: str) -> None:
     again = derived("x", "r1", compute)
     assert compute.calls == 2
     assert all(torch.equal(again[name], expected[name]) for name in expected)
-    assert path.read_bytes() == whole
+    derived("x", "r1", compute)
+    assert compute.calls == 2
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(

@@ -60,7 +60,7 @@ def test_resolve() -> None:
 
 @pytest.mark.parametrize("value", ["no place", "{} and {}", "", ["name", "nothing"]])
 def test_resolve_refuses(value: str | list[str]) -> None:
-    with pytest.raises(InputError, match="exactly one {}"):
+    with pytest.raises(InputError, match=r"exactly one \{\}"):
         resolve_templates(value, ("{}",))
 
 

@@ -34,9 +34,9 @@ def test_area_and_ratio_are_within_their_ranges(side: int, shape: float, index: 
     for scale in ((0.08, 1.0), (0.5, 1.0), (0.3, 0.3)):
         (left, top, right, bottom), _ = View(index, scale=scale).crop(width, height, "k")
         w, h = right - left, bottom - top
-        # Each side is rounded to whole pixels, and smallest here is 200 · √0.08 · √0.75 = 49.
-        assert scale[0] * 0.98 <= w * h / (width * height) <= scale[1] * 1.02 + 1e-9
-        assert 0.75 * 0.98 <= w / h <= 4 / 3 * 1.02
+        # Sides are rounded to whole pixels, and the smallest is √(0.08 · 200 · 150 · 0.75) = 42.
+        assert scale[0] * 0.97 <= w * h / (width * height) <= scale[1] * 1.03
+        assert 0.75 * 0.97 <= w / h <= 4 / 3 * 1.03
 
 
 def test_where_no_crop_fits_the_middle_is_taken() -> None:
@@ -54,6 +54,12 @@ def test_crops_cover_their_range_and_half_are_mirrored() -> None:
     assert abs(sum(lefts) / len(lefts) - 0.5) < 0.05  # uniform; standard error below 0.01
     mirrored = sum(mirror for _, mirror in draws) / len(draws)
     assert abs(mirrored - 0.5) < 0.05  # 4.5 standard deviations
+
+
+def test_crops_reach_both_edges() -> None:
+    draws = [View(0, scale=(0.5, 0.6)).crop(4, 4, str(key))[0] for key in range(200)]
+    assert {left for left, _, right, _ in draws if right - left == 3} == {0, 1}
+    assert {top for _, top, _, bottom in draws if bottom - top == 3} == {0, 1}
 
 
 def test_index_seed_key_and_scale_all_change_the_crop() -> None:

@@ -82,7 +82,7 @@ class Features:
                 value = tuple(str(text) for text in value)
                 shape: tuple[int, ...] = (len(value),)
             else:
-                value = (_integers if name in INTEGERS else _floats)(name, value)
+                value = _integers(name, value) if name in INTEGERS else _floats(value)
                 shape = value.shape
             object.__setattr__(self, name, value)
             _check_shape(SPOKEN.get(name, name), shape, axes, sizes)
@@ -103,7 +103,7 @@ class Features:
             object.__setattr__(self, "class_embeddings", _pooled(self.text_features))
 
 
-def _floats(name: str, value: Any) -> npt.NDArray[np.float32]:
+def _floats(value: Any) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what overflows is infinite, and reported as such
         return np.asarray(value, np.float32)
 

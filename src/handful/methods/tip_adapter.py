@@ -38,7 +38,7 @@ class TipAdapter(Head):
     """logits = s·xᵀW + α·φ_β(xᵀFᵀ)·L, with φ_β(a) = exp(−β(1 − a)).
 
     Parameters:
-        blend: α, the weight of the cache (1.17 in the published code for five of eleven sets).
+        blend: α, the weight of the cache. The defaults (1, 5.5) are the paper's for ImageNet.
         sharpness: β.
 
     Attributes:
@@ -67,8 +67,8 @@ class TipAdapter(Head):
         self,
         class_embeddings: Any = None,
         *,
-        blend: float = 1.17,
-        sharpness: float = 1.0,
+        blend: float = 1.0,
+        sharpness: float = 5.5,
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -117,10 +117,10 @@ class TipAdapterF(TipAdapter):
         self,
         class_embeddings: Any = None,
         *,
-        blend: float = 1.17,
-        sharpness: float = 1.0,
-        train_blend: float = 1.17,
-        train_sharpness: float = 1.0,
+        blend: float = 1.0,
+        sharpness: float = 5.5,
+        train_blend: float = 1.0,
+        train_sharpness: float = 5.5,
         epochs: int = 20,
         lr: float = 1e-3,
         class_names: Any = None,
