@@ -95,6 +95,7 @@ def test_a_run_learns_the_same_alone_or_among_others() -> None:
 
 def test_equal_to_an_optimiser_of_its_own() -> None:
     """Full batches, one view: AdamW of PyTorch on one run."""
+    torch.manual_seed(0)
     samples, labels = torch.randn(12, 1, 5), torch.randint(3, (1, 12))
     start = torch.randn(1, 5, 3)
     recipe = Recipe(epochs=20, lr=0.01, weight_decay=0.1, schedule="step")

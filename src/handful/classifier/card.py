@@ -19,7 +19,9 @@ def in_words(estimate: Estimate | None) -> str:
     )
 
 
-def model_card(config: dict[str, Any], estimate: Estimate | None, zero_shot: Estimate | None) -> str:
+def model_card(
+    config: dict[str, Any], estimate: Estimate | None, zero_shot: Estimate | None
+) -> str:
     """Return the card in Markdown.
 
     Args:

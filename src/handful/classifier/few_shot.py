@@ -24,11 +24,10 @@ from handful.features.file import Features, load_features
 from handful.features.store import FeatureStore
 from handful.functional.pooling import POOLINGS, Pooling
 from handful.methods.head import Head
+from handful.methods.registry import DEFAULT_METHOD
 from handful.selection.select import select
 
-__all__ = ["DEFAULT_METHOD", "FewShotClassifier"]
-
-DEFAULT_METHOD = "tip-adapter-f"
+__all__ = ["FewShotClassifier"]
 
 Images = str | Path | Sequence[str | Path]
 
@@ -125,9 +124,7 @@ class FewShotClassifier:
         """
         gathered = self._gather(images, labels)
         task = gathered.task
-        head = select(
-            self.method, task, self.select, random_state=self.seed, **self.settings
-        )
+        head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
         self.estimate_, self.zero_shot_ = estimate_accuracy(head, task, random_state=self.seed)
         self.head_ = head
         self.classes_ = gathered.class_names
@@ -153,9 +150,7 @@ class FewShotClassifier:
         encoder = self._load_encoder()
         self.encoder_ = EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
         self.templates_ = (
-            resolve_templates(self.templates, encoder.default_templates)
-            if encoder.has_text
-            else ()
+            resolve_templates(self.templates, encoder.default_templates) if encoder.has_text else ()
         )
         return gather_images(
             source,
@@ -183,12 +178,23 @@ class FewShotClassifier:
         """
         head = self._fitted()
         if isinstance(images, str | Path) and is_features_file(images):
-            return head.predict_proba(self._rows(load_features(Path(images)), str(images)))
+            return self.predict_features(Path(images))[1]
         paths = [Path(images)] if isinstance(images, str | Path) else [Path(i) for i in images]
         encoded = encode_images(self._own_encoder(), paths, store=self._open_store())
         if not paths:
             return np.empty((0, len(self.classes_)))
         return head.predict_proba(encoded.features[:, 0])
+
+    def predict_features(self, path: Path) -> tuple[list[str], npt.NDArray[np.float64]]:
+        """Return name (path, or row number) and probabilities of each row of a features file.
+
+        Raises:
+            InputError: the file is damaged, or was made by another encoder.
+        """
+        features = load_features(path)
+        probabilities = self._fitted().predict_proba(self._rows(features, str(path)))
+        names = features.paths or tuple(f"row {row}" for row in range(len(probabilities)))
+        return list(names), probabilities
 
     def predict_stream(
         self, paths: Sequence[Path], *, strict: bool = True
@@ -220,12 +226,11 @@ class FewShotClassifier:
             features = load_features(Path(images))
             rows, labels = self._test_rows(features, str(images))
             X = self._rows(features, str(images))[rows]
-            return evaluate_probabilities(
-                self._fitted().predict_proba(X), labels, self.classes_
-            )
+            return evaluate_probabilities(self._fitted().predict_proba(X), labels, self.classes_)
         if not isinstance(images, LabelledImages):
-            source = images if isinstance(images, ImageSource) else _source(images, None)
-            images = source.test or source.train
+            if not isinstance(images, ImageSource):
+                images = _source(images, None, to_learn=False)
+            images = images.for_test()
         position = {name: column for column, name in enumerate(self.classes_)}
         for name, count in zip(images.class_names, images.counts(), strict=True):
             if count and name not in position:
@@ -351,11 +356,13 @@ class FewShotClassifier:
         return self.head_
 
 
-def _source(images: Images | ImageSource, labels: Sequence[str] | None) -> ImageSource:
+def _source(
+    images: Images | ImageSource, labels: Sequence[str] | None, *, to_learn: bool = True
+) -> ImageSource:
     if isinstance(images, ImageSource):
         return images
     if isinstance(images, str | Path):
-        return open_images(images)
+        return open_images(images, to_learn=to_learn)
     if labels is None:
         raise InputError("a list of images needs labels: fit(paths, labels).")
     if len(labels) != len(images):

@@ -16,7 +16,7 @@ from handful.datasets.images import ImageSource, LabelledImages
 from handful.datasets.names import readable
 from handful.datasets.sampling import few_shot
 from handful.encoders.protocol import Encoder
-from handful.encoders.views import CENTRE, random_views
+from handful.encoders.views import random_views
 from handful.errors import InputError
 from handful.features.extract import EncodedImages, encode_images
 from handful.features.file import Features
@@ -29,7 +29,6 @@ from handful.task import FewShotTask
 __all__ = ["Gathered", "Shots", "gather_features", "gather_images"]
 
 Shots = int | Literal["all"]
-
 
 
 @dataclass(frozen=True)

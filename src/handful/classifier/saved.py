@@ -74,6 +74,8 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
         },
     }
     card = model_card(config, classifier.estimate_, classifier.zero_shot_)
+    if folder.is_dir():
+        _refuse_foreign(folder)
     try:
         with new_folder(folder, overwrite=overwrite) as temporary:
             (temporary / _WEIGHTS).write_bytes(weights)
@@ -102,6 +104,16 @@ def load_classifier(
         raise InputError(
             f"{folder / _CONFIG} is damaged ({error}): fit and save the classifier again."
         ) from error
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Overwriting replaces a whole folder: never one that holds anything but a classifier."""
+    foreign = sorted({entry.name for entry in folder.iterdir()} - {_CONFIG, _WEIGHTS, _CARD})
+    if foreign:
+        raise InputError(
+            f"{folder} holds other files ('{foreign[0]}'): only a saved classifier is overwritten, "
+            "give another name."
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from handful.datasets.images import SPLIT_WORDS, ImageSource, LabelledImages
 from handful.datasets.missing import refuse_missing
 from handful.errors import InputError
 
-__all__ = ["image_files", "image_suffixes", "read_folder"]
+__all__ = ["find_images", "image_files", "image_suffixes", "read_folder"]
 
 # fmt: off
 COMMON = (
@@ -27,7 +27,7 @@ COMMON = (
 NOT_CLASSES = {"__MACOSX", "@eaDir"}
 
 
-def read_folder(folder: Path) -> ImageSource:
+def read_folder(folder: Path, *, to_learn: bool = True) -> ImageSource:
     """Read ``folder/class name/…/image``, or ``folder/{train,val,test}/class name/…/image``.
 
     The second form is taken when there are sub-folders for ``train`` and for at least one other
@@ -35,9 +35,13 @@ def read_folder(folder: Path) -> ImageSource:
     sorted by name, the images of a class by their path. Hidden files, files that are no images, and
     images beside the class folders are ignored.
 
+    Args:
+        folder: the folder.
+        to_learn: see :class:`~handful.datasets.images.ImageSource`.
+
     Raises:
-        InputError: missing, no folder, empty, not laid out like this, a class without images, only
-            one class, or a class that has no training images.
+        InputError: missing, no folder, empty, not laid out like this, a class without images; where
+            ``to_learn``, only one class, or a class that has no training images.
     """
     refuse_missing(folder, "a folder with one sub-folder of images per class")
     if not folder.is_dir():
@@ -46,7 +50,7 @@ def read_folder(folder: Path) -> ImageSource:
         )
     splits = _split_folders(folder)
     train = _read_classes(splits.get("train", folder))
-    if len(train) < 2:
+    if to_learn and len(train) < 2:
         _refuse_one_class(splits.get("train", folder), next(iter(train)))
     names = tuple(train)
     others: dict[str, LabelledImages] = {}
@@ -61,7 +65,11 @@ def read_folder(folder: Path) -> ImageSource:
                     )
             others[split] = _labelled(classes, names)
     return ImageSource(
-        _labelled(train, names), others.get("validation"), others.get("test"), str(folder)
+        _labelled(train, names),
+        others.get("validation"),
+        others.get("test"),
+        str(folder),
+        to_learn,
     )
 
 
@@ -74,6 +82,22 @@ def image_files(folder: Path) -> list[Path]:
         InputError: a folder cannot be read.
     """
     return _walk(folder)[0]
+
+
+def find_images(places: Sequence[Path]) -> list[Path]:
+    """Return the files among ``places``, whatever their suffix, and all images of its folders.
+
+    Raises:
+        InputError: a place does not exist, or a folder holds no images.
+    """
+    found: list[Path] = []
+    for place in places:
+        refuse_missing(place, "an image file or a folder of images")
+        inside = image_files(place) if place.is_dir() else [place]
+        if not inside:
+            raise InputError(f"{place} has no images: expected some of {_formats()}.")
+        found += inside
+    return found
 
 
 @cache

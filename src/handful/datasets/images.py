@@ -103,16 +103,19 @@ class ImageSource:
         train: at least one image of every class.
         validation, test: images of the same classes, or None.
         name: what the user typed.
+        to_learn: false where the images are only looked at, not learnt from: then there may be one
+            class, and classes without training images.
 
     Raises:
-        InputError: fewer than two classes, a class without training images, splits with different
-            class names, or an image file in two splits.
+        InputError: splits with different class names, an image file in two splits; where
+            ``to_learn``, fewer than two classes or a class without training images.
     """
 
     train: LabelledImages
     validation: LabelledImages | None
     test: LabelledImages | None
     name: str
+    to_learn: bool = True
 
     def __post_init__(self) -> None:
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -123,6 +126,18 @@ class ImageSource:
                     f"{self.name}: the {word} images have other classes than the training images:"
                     " expected the same class names in the same order."
                 )
+        if self.to_learn:
+            self._check_learnable()
+        seen: dict[Path, str] = {}
+        for word, images in given.items():
+            for path in images.paths:
+                if seen.setdefault(path, word) != word:
+                    raise InputError(
+                        f"{self.name}: {path} is both a {seen[path]} and a {word} image:"
+                        " an image belongs to one split."
+                    )
+
+    def _check_learnable(self) -> None:
         if not len(self.train):
             raise InputError(f"{self.name} has no training images: expected some of every class.")
         if len(self.class_names) < 2:
@@ -137,14 +152,10 @@ class ImageSource:
                 f"{self.name} has no training images of {names}:"
                 " add some, or remove the validation and test images of these classes."
             )
-        seen: dict[Path, str] = {}
-        for word, images in given.items():
-            for path in images.paths:
-                if seen.setdefault(path, word) != word:
-                    raise InputError(
-                        f"{self.name}: {path} is both a {seen[path]} and a {word} image:"
-                        " an image belongs to one split."
-                    )
+
+    def for_test(self) -> LabelledImages:
+        """Return what to evaluate on: the test images where there are any, else all images."""
+        return self.test if self.test is not None else self.train
 
     @property
     def class_names(self) -> tuple[str, ...]:

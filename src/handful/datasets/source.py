@@ -20,14 +20,18 @@ FORMS = (
 )
 
 
-def open_images(spec: str | Path) -> ImageSource:
+def open_images(spec: str | Path, *, to_learn: bool = True) -> ImageSource:
     """Read a folder of class folders, a CSV table, or ``coop:SPLIT.json@ROOT``.
+
+    Args:
+        spec: what the user typed.
+        to_learn: see :class:`~handful.datasets.images.ImageSource`.
 
     Raises:
         InputError: nothing is there, it has another form, or the reader refuses it.
     """
     text = str(spec)
-    return replace(_read(text), name=text)
+    return replace(_read(text, to_learn), name=text)
 
 
 def is_features_file(spec: str | Path) -> bool:
@@ -35,7 +39,7 @@ def is_features_file(spec: str | Path) -> bool:
     return str(spec).lower().endswith(".safetensors")
 
 
-def _read(text: str) -> ImageSource:
+def _read(text: str, to_learn: bool) -> ImageSource:
     if text.startswith("coop:"):
         split, at, root = text.removeprefix("coop:").partition(".json@")
         if not (split and at and root):
@@ -48,9 +52,9 @@ def _read(text: str) -> ImageSource:
         raise InputError(f"'{text}' has a form that is not known: expected {FORMS}.")
     refuse_missing(path, FORMS)
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, to_learn=to_learn)
     if path.suffix.lower() == ".csv":
-        return read_table(path)
+        return read_table(path, to_learn=to_learn)
     raise InputError(f"{path} is neither a folder nor a table: expected {FORMS}.")
 
 

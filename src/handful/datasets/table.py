@@ -27,7 +27,7 @@ class _Row:
     group: str
 
 
-def read_table(table: Path) -> ImageSource:
+def read_table(table: Path, *, to_learn: bool = True) -> ImageSource:
     """Read a CSV file with columns ``image`` and ``label``, and maybe ``split`` and ``group``.
 
     UTF-8, comma-separated, first line the column names (in any case); other columns are ignored.
@@ -35,10 +35,14 @@ def read_table(table: Path) -> ImageSource:
     usual synonyms); an image with an empty ``group`` is a group of its own. Classes are the sorted
     labels; the order of the lines is kept.
 
+    Args:
+        table: the file.
+        to_learn: see :class:`~handful.datasets.images.ImageSource`.
+
     Raises:
         InputError: missing, too large, not UTF-8, not CSV, columns missing, a line without image or
             label, an unknown split, an image with two labels, an image file that does not exist, no
-            lines, only one class, or a class without training images.
+            lines; where ``to_learn``, only one class or a class without training images.
     """
     rows = _rows(table)
     if not rows:
@@ -61,6 +65,7 @@ def read_table(table: Path) -> ImageSource:
         images.take(members["validation"]) if members["validation"] else None,
         images.take(members["test"]) if members["test"] else None,
         str(table),
+        to_learn,
     )
 
 

@@ -8,8 +8,9 @@ Where we differ from the published code, and why:
   the search space on test.
 - Unit features go into the adapter. Without biases the adapter is positively homogeneous, so unit
   and raw features give the same logits; the unit form needs no second set of features.
-- Features of stored views are trained on with AdamW (lr 1e-3, weight decay 0.01, 200 epochs,
-  cosine, one epoch at 1e-5): the paper's learning rate and batch size are not fully stated.
+- Features of stored views are trained on with AdamW (lr 1e-3, weight decay 0.01, 50 epochs, cosine,
+  one epoch at 1e-5): the paper's learning rate and batch size are not fully stated. On Stanford
+  Cars at 4 and 12 shots, judged on pool rows, 50 epochs are as good as 200 at every blend.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
         blend: float = 0.2,
         reduction: int = 4,
         output_relu: bool = True,
-        epochs: int = 200,
+        epochs: int = 50,
         lr: float = 1e-3,
         class_names: Any = None,
         logit_scale: float = 100.0,

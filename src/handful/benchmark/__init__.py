@@ -1,0 +1,1 @@
+"""Methods compared on images that they have not seen."""

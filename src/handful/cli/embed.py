@@ -1,0 +1,84 @@
+"""``handful embed``: images to a features file, each encoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handful.cli.options import EncoderOption, ForceOption, JsonOption, StrictOption
+from handful.cli.output import print_json, say, warn_skipped
+from handful.errors import InputError
+
+__all__ = ["embed"]
+
+
+def embed(
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of class folders, a table.csv, or coop:SPLIT.json@ROOT.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="File to write, .safetensors.", show_default=False),
+    ],
+    encoder: EncoderOption = "lite",
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--template",
+            metavar="TEXT|SET",
+            help="A prompt with {} for the class name, or a set such as imagenet-7; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    views: Annotated[int, typer.Option(help="Augmented encodings of each image besides.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the augmented views.")] = 1,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode images and class names into a features file."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out is {out}: expected a name that ends in .safetensors.")
+    if views < 0:
+        raise InputError(f"--views is {views}: expected 0 or more.")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
+    from handful.datasets.source import open_images
+    from handful.encoders.spec import load_encoder
+    from handful.features.embed import embed_images
+    from handful.features.file import save_features
+    from handful.features.store import FeatureStore
+
+    embedded = embed_images(
+        open_images(images, to_learn=False),
+        load_encoder(encoder),
+        templates=templates,
+        views=views,
+        seed=seed,
+        store=FeatureStore(),
+        strict=strict,
+    )
+    save_features(out, embedded.features, overwrite=force)
+    warn_skipped(embedded.skipped)
+    if as_json:
+        print_json(
+            {
+                "encoded": embedded.encoded,
+                "reused": embedded.reused,
+                "skipped": len(embedded.skipped),
+                "images": len(embedded.features.image_features),
+                "dim": embedded.features.image_features.shape[1],
+                "out": str(out),
+            }
+        )
+    else:
+        say(
+            f"{len(embedded.features.image_features)} images in {out}: {embedded.encoded} encoded, "
+            f"{embedded.reused} reused, {len(embedded.skipped)} skipped."
+        )

@@ -1,0 +1,78 @@
+"""``handful evaluate``: how good a saved classifier is on labelled images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from handful.cli.options import JsonOption, StrictOption
+from handful.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from handful.evaluation.report import Evaluation
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="Folder that 'handful fit' wrote.", show_default=False)
+    ],
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="Labelled images, as for 'fit'; of several splits, the test split.",
+            show_default=False,
+        ),
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="For a classifier fitted on a features file: the encoder of the images.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure accuracy on labelled images."""
+    from handful.classifier import FewShotClassifier
+
+    classifier = FewShotClassifier.load(model, encoder=encoder)
+    classifier.strict = strict
+    found = classifier.evaluate(images)
+    if found.seen_in_training:
+        print(
+            f"handful: warning: the classifier was fitted on {found.seen_in_training} of these "
+            f"{found.n} images: the accuracy is too high to trust; evaluate on other images.",
+            file=sys.stderr,
+        )
+    if found.skipped:
+        print(
+            f"handful: warning: {found.skipped} image(s) could not be read and were left out; "
+            "--strict stops at the first and names it.",
+            file=sys.stderr,
+        )
+    if as_json:
+        print_json({**found.to_json(), "verified": classifier.verified})
+    else:
+        _tell(found)
+
+
+def _tell(found: Evaluation) -> None:
+    say(
+        f"Accuracy           {found.accuracy:.1%}  "
+        f"(90 % interval {found.low:.1%} to {found.high:.1%}, {found.n} images)"
+    )
+    say(f"Calibration error  {found.calibration_error:.1%}")
+    say()
+    rows = [[c.label, f"{c.recall:.0%}", str(c.n)] for c in found.per_class]
+    print_table(["class", "recall", "images"], rows)
+    if found.confusions:
+        say("Most frequent mistakes")
+        mistakes = [[c.label, c.predicted, str(c.n)] for c in found.confusions[:8]]
+        print_table(["is", "taken for", "images"], mistakes)

@@ -1,0 +1,142 @@
+"""``handful fit``: from labelled images to a saved classifier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from handful.cli.options import EncoderOption, ForceOption, JsonOption, StrictOption, parse_shots
+from handful.cli.output import print_json, say, warn_skipped
+from handful.errors import InputError
+from handful.methods.registry import DEFAULT_METHOD
+
+if TYPE_CHECKING:
+    from handful.classifier import FewShotClassifier
+
+__all__ = ["fit"]
+
+
+def fit(
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of class folders, a table.csv (image, label, optional split and group), "
+            "coop:SPLIT.json@ROOT, or a features file.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
+    encoder: EncoderOption = "lite",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="See 'handful methods'.")
+    ] = DEFAULT_METHOD,
+    shots: Annotated[str, typer.Option(metavar="K|all", help="Images per class.")] = "all",
+    seed: Annotated[int, typer.Option(help="Of sampling, folds and training.")] = 1,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="val|cv|fixed",
+            help="How settings are chosen: on validation images, by cross-validation over the "
+            "shots, or not at all. Left out: the first of these that the images allow.",
+            show_default=False,
+        ),
+    ] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--template",
+            metavar="TEXT|SET",
+            help="A prompt with {} for the class name, or a set such as imagenet-7; repeatable. "
+            "Left out: what suits the encoder.",
+            show_default=False,
+        ),
+    ] = None,
+    views: Annotated[int, typer.Option(help="Augmented encodings per training image.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Fix a setting of the method instead of searching it; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn classes from images and save a classifier."""
+    wanted = parse_shots(shots)
+    given = dict(_parse_setting(text) for text in settings or ())
+    if views < 0:
+        raise InputError(f"--views is {views}: expected 0 or more.")
+    if out.exists() and not force:
+        # Said before the work, not after it.
+        raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
+    from handful.classifier import FewShotClassifier
+
+    classifier = FewShotClassifier(
+        encoder,
+        method,
+        templates=templates,
+        shots=wanted,
+        select=select,
+        views=views,
+        seed=seed,
+        settings=given,
+        strict=strict,
+    ).fit(images)
+    classifier.save(out, overwrite=force)
+    assert classifier.gathered_ is not None
+    warn_skipped(classifier.gathered_.skipped)
+    if as_json:
+        print_json(_document(classifier, out))
+    else:
+        _tell(classifier, images, out)
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"--set is '{text}': expected NAME=VALUE, such as --set blend=0.4.")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        raise InputError(f"--set {name} is '{value}': expected a number, true or false.") from None
+
+
+def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    gathered, head = classifier.gathered_, classifier.head_
+    assert gathered is not None and head is not None
+    return {
+        "classes": list(classifier.classes_),
+        "shots": classifier.shots,
+        "images": dict(zip(classifier.classes_, classifier.counts_, strict=True)),
+        "method": classifier.method,
+        "encoder": asdict(classifier.encoder_) if classifier.encoder_ else None,
+        "settings": head.settings(),
+        "selection": classifier.selection_,
+        "estimate": asdict(classifier.estimate_) if classifier.estimate_ else None,
+        "zero_shot": asdict(classifier.zero_shot_) if classifier.zero_shot_ else None,
+        "seed": classifier.seed,
+        "encoded": gathered.encoded,
+        "reused": gathered.reused,
+        "skipped": [{"image": str(path), "reason": why} for path, why in gathered.skipped],
+        "out": str(out),
+    }
+
+
+def _tell(classifier: FewShotClassifier, images: str, out: Path) -> None:
+    from handful.classifier.summary import next_step, summary
+
+    for line in summary(classifier, images):
+        say(line)
+    say(f"Saved         {out}")
+    say()
+    say(f"Use it:       handful predict {out} new.jpg")
+    say(f"Next:         {next_step(classifier, images, str(out))}")

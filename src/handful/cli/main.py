@@ -1,0 +1,98 @@
+"""Entry point of ``handful``: the list of verbs, and what becomes of errors.
+
+Exit status: 0 done, 2 the input or the call is wrong (one sentence on standard error), 1 anything
+else. Verbs import what they need when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import UsageError
+from typer.main import get_command
+
+from handful import __version__
+from handful.cli import demo, embed, encoders, evaluate, fit, methods, predict
+from handful.errors import HandfulError, InputError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="handful",
+    help="Teach a vision-language model new classes from a handful of labelled images.",
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_MAIN, _MORE, _LISTS = "Everyday", "More", "What there is"
+app.command(rich_help_panel=_MAIN)(fit.fit)
+app.command(rich_help_panel=_MAIN)(predict.predict)
+app.command(rich_help_panel=_MAIN)(evaluate.evaluate)
+app.command(rich_help_panel=_MORE)(demo.demo)
+app.command(rich_help_panel=_MORE)(embed.embed)
+app.command(rich_help_panel=_LISTS)(methods.methods)
+app.command(rich_help_panel=_LISTS)(encoders.encoders)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"handful {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    warnings.showwarning = _show_warning
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        status = get_command(app).main(
+            arguments or ["--help"], prog_name="handful", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return int(status or 0)
+    except UsageError as error:
+        words = error.format_message().replace("Input should be", "it should be")
+        return _complain(words.rstrip(".") + "; see 'handful --help'.", 2)
+    except InputError as error:
+        return _complain(str(error), 2)
+    except HandfulError as error:
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("stopped; what was encoded is kept.", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (handful … | head): nothing more to say.
+        sys.stderr.close()
+        return 1
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(f"handful: {' '.join(sentence.split())}", file=sys.stderr)
+    return status
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    print(f"handful: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""``handful methods``: what can be fitted."""
+
+from __future__ import annotations
+
+from handful.cli.options import JsonOption
+from handful.cli.output import print_json, print_table
+
+__all__ = ["methods"]
+
+
+def methods(as_json: JsonOption = False) -> None:
+    """List the methods."""
+    from handful.methods import registry
+
+    found = [registry.get(name) for name in registry.names()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": method.name,
+                    "summary": method.summary,
+                    "paper": method.paper,
+                    "settings": method().settings(),
+                    "searched": list(method.search.settings()),
+                }
+                for method in found
+            ]
+        )
+    else:
+        print_table(
+            ["method", "what it does", "paper", "searched"],
+            [[m.name, m.summary, m.paper, ", ".join(m.search.settings())] for m in found],
+            wrap=1,
+        )

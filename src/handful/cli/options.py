@@ -1,0 +1,39 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from handful.errors import InputError
+
+__all__ = ["EncoderOption", "ForceOption", "JsonOption", "StrictOption", "parse_shots"]
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="An unreadable image is an error, not a warning.")
+]
+EncoderOption = Annotated[
+    str, typer.Option("--encoder", metavar="SPEC", help="See 'handful encoders'.")
+]
+
+
+def parse_shots(text: str) -> int | Literal["all"]:
+    """Return the number of images per class.
+
+    Raises:
+        InputError: neither a whole number from 1 nor ``all``.
+    """
+    if text == "all":
+        return "all"
+    try:
+        shots = int(text)
+    except ValueError:
+        shots = 0
+    if shots < 1:
+        raise InputError(f"--shots is '{text}': expected a whole number from 1, or 'all'.")
+    return shots

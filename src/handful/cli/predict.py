@@ -1,0 +1,80 @@
+"""``handful predict``: name and probability of each image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handful.cli.options import JsonOption
+from handful.cli.output import print_json, say
+from handful.errors import InputError
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="Folder that 'handful fit' wrote.", show_default=False)
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Image files, folders, or one features file.", show_default=False),
+    ],
+    top: Annotated[int, typer.Option(metavar="N", help="Show the N most probable labels.")] = 1,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="For a classifier fitted on a features file: the encoder of the images.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in images."""
+    if top < 1:
+        raise InputError(f"--top is {top}: expected 1 or more.")
+    from handful.classifier import FewShotClassifier
+    from handful.datasets.folder import find_images
+    from handful.datasets.source import is_features_file
+
+    classifier = FewShotClassifier.load(model, encoder=encoder)
+    if is_features_file(images[0]):
+        if len(images) > 1:
+            raise InputError(f"{images[0]} is a features file: give it alone.")
+        chunks = iter([classifier.predict_features(Path(images[0]))])
+    else:
+        paths = find_images([Path(image) for image in images])
+        chunks = (
+            ([str(path) for path in kept], probabilities)
+            for kept, probabilities, _ in classifier.predict_stream(paths)
+        )
+    answers = []
+    for names, probabilities in chunks:
+        for name, row in zip(names, probabilities, strict=True):
+            answer = _answer(name, row, classifier.classes_, top)
+            if as_json:
+                answers.append(answer)
+            else:
+                _tell(answer)
+    if as_json:
+        print_json(answers)
+    if not classifier.verified:
+        typer.echo(
+            "handful: warning: unverified: the classifier was fitted on a features file, so nothing "
+            f"shows that '{encoder}' is the encoder that made it.",
+            err=True,
+        )
+
+
+def _answer(name: str, row: Any, classes: tuple[str, ...], top: int) -> dict[str, Any]:
+    order = row.argsort()[::-1][:top]
+    ranked = [{"label": classes[c], "probability": float(row[c])} for c in order]
+    return {"image": name, **ranked[0], "top": ranked}
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    ranked = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in answer["top"])
+    say(f"{answer['image']}: {ranked}")

@@ -1,0 +1,1 @@
+"""Photographs that come with the package, and the quick start on them."""

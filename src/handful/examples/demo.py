@@ -1,0 +1,94 @@
+"""The quick start: compare methods on the vendored photographs, save a classifier, use it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handful.benchmark.held_out import held_out_accuracy
+from handful.classifier import FewShotClassifier
+from handful.classifier.gather import gather_images
+from handful.datasets.sampling import few_shot
+from handful.datasets.source import open_images
+from handful.encoders.spec import load_encoder
+from handful.errors import InputError
+from handful.features.store import FeatureStore
+from handful.methods import registry
+from handful.methods.registry import DEFAULT_METHOD
+
+__all__ = ["PHOTOS", "run_demo"]
+
+PHOTOS = Path(__file__).parent / "photos"
+
+_SHOTS, _SEEDS = (1, 2), (1, 2, 3, 4, 5)
+
+
+def run_demo(out: Path, *, overwrite: bool) -> dict[str, Any]:
+    """Run the quick start; the classifier goes to ``out``.
+
+    Returns:
+        ``table`` (method, shots, mean, deviation of held-out accuracy), ``predictions`` of three
+        held-out photographs, and what they were made with.
+
+    Raises:
+        InputError: ``out`` is there, is not the classifier of an earlier demo, and ``overwrite``
+            is false; or the extra ``lite`` is not installed.
+    """
+    again = (out / "config.json").is_file()
+    if out.exists() and not (overwrite or again):
+        raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
+    source = open_images(PHOTOS)
+    encoder = load_encoder("lite")
+    everything = gather_images(
+        source,
+        encoder,
+        shots="all",
+        seed=1,
+        templates=encoder.default_templates,
+        text_pool="norm_mean_norm",
+        views=0,
+        store=FeatureStore(),
+        strict=True,
+    ).task
+    assert everything.class_embeddings is not None
+    table = held_out_accuracy(
+        everything.X,
+        everything.y,
+        everything.class_embeddings,
+        logit_scale=encoder.logit_scale,
+        methods=registry.names(),
+        shots=_SHOTS,
+        seeds=_SEEDS,
+    )
+    shots = _SHOTS[-1]
+    classifier = FewShotClassifier(encoder, DEFAULT_METHOD, shots=shots).fit(PHOTOS)
+    classifier.save(out, overwrite=overwrite or again)
+    support = few_shot(source.train.labels, shots, classifier.seed).support
+    rest = np.setdiff1d(np.arange(len(source.train)), support)
+    # One photograph of each of three classes: the first that was held out.
+    shown = [int(rest[source.train.labels[rest] == label][0]) for label in (1, 4, 8)]
+    probabilities = classifier.predict_proba([source.train.paths[row] for row in shown])
+    return {
+        "encoder": encoder.spec,
+        "seeds": len(_SEEDS),
+        "table": [
+            {k: v for k, v in asdict(cell).items() if k != "accuracies"}
+            | {"mean": cell.mean, "deviation": cell.deviation}
+            for cell in table
+        ],
+        "method": DEFAULT_METHOD,
+        "shots": shots,
+        "out": str(out),
+        "predictions": [
+            {
+                "image": "/".join(source.train.paths[row].parts[-2:]),
+                "label": classifier.classes_[int(p.argmax())],
+                "probability": float(p.max()),
+                "truth": source.class_names[source.train.labels[row]],
+            }
+            for row, p in zip(shown, probabilities, strict=True)
+        ],
+    }

@@ -1,0 +1,80 @@
+"""FewShotTask: what a method may see, and shapes that disagree."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handful import FewShotTask, InputError
+
+X, Y = np.ones((4, 6)), np.array([0, 0, 1, 1])
+
+
+def test_there_is_no_place_for_test_images() -> None:
+    """What selection is given is all that it can use."""
+    assert [field.name for field in dataclasses.fields(FewShotTask)] == [
+        "X",
+        "y",
+        "X_val",
+        "y_val",
+        "class_embeddings",
+        "class_names",
+        "logit_scale",
+        "views",
+        "groups",
+    ]
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FewShotTask(X, Y).X = X  # type: ignore[misc]
+
+
+def test_lists_become_arrays() -> None:
+    task = FewShotTask(X.tolist(), Y.tolist(), groups=[0, 0, 1, 2])  # type: ignore[arg-type]
+    assert task.X.shape == (4, 6) and task.y.shape == task.groups.shape == (4,)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"X": np.ones(4)}, r"support features have shape \(4,\): expected \(N, D\)\."),
+        ({"y": Y[:3]}, r"there are 4 support features, but labels of shape \(3,\)\."),
+        ({"X_val": X}, "validation features and labels go together: give both or neither"),
+        ({"y_val": Y}, "validation features and labels go together: give both or neither"),
+        (
+            {"X_val": X[:, :5], "y_val": Y},
+            r"validation features have shape \(4, 5\): expected \(M, 6\)\.",
+        ),
+        ({"X_val": X, "y_val": Y[:1]}, r"there are 4 validation features but labels of shape"),
+        ({"X_val": X[:0], "y_val": Y[:0]}, "(?i)no validation|empty|at least one"),
+        ({"X": X[:0], "y": Y[:0]}, "(?i)no support|empty|at least one"),
+        ({"class_embeddings": np.ones((2, 5))}, r"class embeddings have shape \(2, 5\): expected"),
+        ({"class_embeddings": np.ones(6)}, r"class embeddings have shape \(6,\): expected"),
+        (
+            {"class_embeddings": np.ones((2, 6)), "class_names": ["a", "b", "c"]},
+            "2 class embeddings.*3|3 .*2 class embeddings",
+        ),
+        ({"views": np.ones((4, 6))}, r"views have shape \(4, 6\): expected \(4, V, 6\)\."),
+        ({"views": np.ones((3, 2, 6))}, r"views have shape \(3, 2, 6\): expected \(4, V, 6\)\."),
+        ({"groups": np.ones(3, int)}, r"groups have shape \(3,\): expected \(4,\)\."),
+    ],
+)
+def test_shapes_that_disagree_are_refused_in_one_sentence(
+    given: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        FewShotTask(**{"X": X, "y": Y, **given})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_head_takes_from_a_task() -> None:
+    text = np.ones((2, 6))
+    task = FewShotTask(X, Y, class_embeddings=text, class_names=["a", "b"], logit_scale=20.0)
+    arguments = task.head_arguments()
+    assert arguments["class_embeddings"] is task.class_embeddings
+    assert arguments["class_names"] == ["a", "b"]
+    assert arguments["logit_scale"] == 20.0
