@@ -58,6 +58,8 @@ class FewShotTask:
             raise InputError(
                 f"there are {rows} support features, but labels of shape {self.y.shape}."
             )
+        if rows == 0:
+            raise InputError("there are no support features: give at least one image per class.")
         if (self.X_val is None) != (self.y_val is None):
             raise InputError("validation features and labels go together: give both or neither.")
         if self.X_val is not None and self.y_val is not None:
@@ -65,6 +67,8 @@ class FewShotTask:
                 raise InputError(
                     f"validation features have shape {self.X_val.shape}: expected (M, {width})."
                 )
+            if len(self.X_val) == 0:
+                raise InputError("there are no validation features: leave them out, or give some.")
             if self.y_val.shape != self.X_val.shape[:1]:
                 raise InputError(
                     f"there are {len(self.X_val)} validation features but labels of shape "
@@ -75,6 +79,11 @@ class FewShotTask:
             raise InputError(
                 f"class embeddings have shape {text.shape}: expected (C, {width}) or "
                 f"(C, T, {width}), the width of the support features."
+            )
+        if text is not None and self.class_names is not None and len(self.class_names) != len(text):
+            raise InputError(
+                f"there are {len(text)} class embeddings but {len(self.class_names)} class names: "
+                "each row needs its name."
             )
         views = self.views
         if views is not None and (

@@ -62,7 +62,12 @@ def test_frequencies_that_match_are_calibrated() -> None:
     assert calibration_error(probabilities, np.array([0] * 5 + [1] * 5)) == pytest.approx(0.3)
 
 
+def test_bins_include_their_right_ends() -> None:
+    """0.6 and 0.75 share the bin (0.5, 0.75], so that one right and one wrong even out there."""
+    mixed = np.array([[0.6, 0.4], [0.75, 0.25]])
+    assert calibration_error(mixed, np.array([0, 1]), 4) == pytest.approx(0.675 - 0.5)
+
+
 def test_certainty_lies_in_the_last_bin() -> None:
-    """Right ends are included, so that probability 1 needs no bin of its own."""
     mixed = np.array([[1.0, 0.0], [0.97, 0.03]])
     assert calibration_error(mixed, np.array([0, 1]), 10) == pytest.approx(abs(0.5 - 1.97 / 2))

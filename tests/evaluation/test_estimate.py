@@ -15,9 +15,13 @@ from handful.evaluation.interval import accuracy_interval
 from handful.functional.learning_curve import accuracy_at
 from handful.methods.zero_shot import ZeroShot
 from handful.selection.candidates import Candidate
+from handful.selection.folds import make_folds
 
 
-def toy(shots: int = 4, seed: int = 0, noise: float = 1.5, validation: int = 0) -> FewShotTask:
+def toy(
+    shots: int = 4, seed: int = 0, noise: float = 1.5, validation: int = 0, text_noise: float = 1.5
+) -> FewShotTask:
+    """Five Gaussian classes in 24 dimensions, with text around their centres."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(5, 24))
 
@@ -26,7 +30,8 @@ def toy(shots: int = 4, seed: int = 0, noise: float = 1.5, validation: int = 0) 
         return centres[y] + noise * rng.normal(size=(len(y), 24)), y
 
     X, y = images(shots)
-    task = FewShotTask(X, y, class_embeddings=centres + 1.5 * rng.normal(size=centres.shape))
+    text = centres + text_noise * rng.normal(size=centres.shape)
+    task = FewShotTask(X, y, class_embeddings=text)
     if validation:
         X_val, y_val = images(validation)
         task = replace(task, X_val=X_val, y_val=y_val)
@@ -117,25 +122,33 @@ def test_an_uncertain_step_makes_it_wider(accuracy: float) -> None:
 # -- what it rests on ------------------------------------------------------------------------------
 
 
-def test_from_cross_validation_carried_to_all_shots() -> None:
-    task = toy()
-    head = select("tip-adapter", task, "cv", sharpness=5.5, blend=2.0)
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("tip-adapter", {"sharpness": 5.5, "blend": 200.0}), ("linear-probe", {"C": 0.1})],
+)
+def test_from_cross_validation_carried_to_all_shots(name: str, given: dict[str, float]) -> None:
+    """Nothing is searched, so it is the plain figure of the folds, carried from 3 to 4 shots from
+    where the head would be without images: zero-shot, or chance for one that ignores the text."""
+    task = toy(text_noise=4.0)
+    head = select(name, task, "cv", **given)
     found, zero_shot = estimate_accuracy(head, task)
     assert found is not None and zero_shot is not None
     assert found.source == "cross-validation" and found.images == 20
     assert zero_shot.source == "support" and zero_shot.images == 20
     reference = ZeroShot(**task.head_arguments()).fit(task.X, task.y)
     assert zero_shot.accuracy == pytest.approx(reference.score(task.X, task.y))
-    # Nothing was searched, so the figure is the plain one of the folds, from 3 to 4 shots.
-    in_folds = []
-    from handful.selection.folds import make_folds
-
+    right = []
     for fold in make_folds(task.y, seed=0):
-        part = type(head)(**task.head_arguments(), sharpness=5.5, blend=2.0)
+        part = type(head)(**task.head_arguments(), **given)
         part.fit(task.X[fold.fit], task.y[fold.fit])
-        in_folds += (part.predict(task.X[fold.judge]) == task.y[fold.judge]).tolist()
-    expected = accuracy_at(4, float(np.mean(in_folds)), 3, zero_shot.accuracy, 5)
-    assert found.accuracy == pytest.approx(expected)
+        right += (part.predict(task.X[fold.judge]) == task.y[fold.judge]).tolist()
+    in_folds = float(np.mean(right))
+    at_zero = zero_shot.accuracy if name == "tip-adapter" else 1 / 5
+    expected = accuracy_at(4, in_folds, 3, at_zero, 5)
+    assert in_folds + 0.005 < expected == pytest.approx(found.accuracy)
+    # The step along the curve is uncertain by half its length.
+    step = Estimate.of(expected, 20, "cross-validation", uncertain=(expected - in_folds) / 2)
+    assert (found.low, found.high) == pytest.approx((step.low, step.high))
 
 
 def test_from_validation_images_as_it_is() -> None:

@@ -157,6 +157,20 @@ def test_nan_is_refused_and_not_kept(encoder, pictures, store) -> None:
     assert store.info().images == 0
 
 
+def test_an_encoder_that_refuses_is_no_unreadable_image(encoder, pictures) -> None:
+    encoder.fail_after, encoder.failure = 0, InputError
+    with pytest.raises(InputError, match="killed"):
+        encode_images(encoder, pictures(3), strict=False)
+
+
+def test_the_photographs_that_come_with_the_package(encoder, photos: Path, store) -> None:
+    paths = sorted(photos.glob("*/*.webp"))
+    first = encode_images(encoder, paths, store=store)
+    assert (len(first.kept), first.encoded, first.skipped) == (len(paths), len(paths), ())
+    assert len(paths) == 104
+    assert encode_images(encoder, paths, store=store).encoded == 0
+
+
 class CountingPreprocess:
     """Count the pixel arrays that are alive."""
 

@@ -396,6 +396,8 @@ def test_arrays_may_lie_in_memory_as_they_like(name: str) -> None:
         lambda a: np.repeat(a, 2, axis=0)[::2],
     ):
         head = make(name, change(t.text)).fit(change(t.X), change(t.y), views=change(t.views))
+        # safetensors writes the bytes as they lie.
+        assert all(array.flags.c_contiguous for array in head.arrays().values())
         found = head.logits(change(t.queries))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

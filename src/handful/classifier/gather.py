@@ -1,4 +1,4 @@
-"""From what the user gave to a :class:`~handful.task.FewShotTask`: sample, encode, find duplicates."""
+"""From what the user gave to a ``FewShotTask``: draw the shots, encode, find near duplicates."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def predict(
         print_json(answers)
     if not classifier.verified:
         typer.echo(
-            "handful: warning: unverified: the classifier was fitted on a features file, so nothing "
-            f"shows that '{encoder}' is the encoder that made it.",
+            "handful: warning: unverified: the classifier was fitted on a features file, so "
+            f"nothing shows that '{encoder}' is the encoder that made it.",
             err=True,
         )
 

@@ -31,7 +31,7 @@ from handful.functional.learning_curve import accuracy_at
 from handful.methods.head import Head
 from handful.methods.zero_shot import ZeroShot
 from handful.selection.candidates import Candidate, Judge, Trial
-from handful.selection.select import trials_of
+from handful.selection.select import Policy, trials_of
 from handful.task import FewShotTask
 
 __all__ = ["Estimate", "estimate_accuracy", "without_search_bias"]
@@ -47,7 +47,7 @@ class Estimate:
 
     Attributes:
         accuracy, low, high: 0 to 1.
-        images: number of images it rests on.
+        images: number of images it rests on, near duplicates counted once.
         source: ``validation``, ``cross-validation`` or, for zero-shot, ``support``.
         level: 0.9.
     """
@@ -82,15 +82,18 @@ def estimate_accuracy(
         The estimate of the head, and that of zero-shot for comparison. None for the head where no
         image can be held out, None for zero-shot where there is no text.
     """
-    policy = head.selection_.policy
-    trials = trials_of(task, policy, random_state) or trials_of(task, "cv", random_state)
+    # With fixed settings, validation images are as good as new, and need no learning curve.
+    policy: Policy = head.selection_.policy
+    if policy == "fixed":
+        policy = "cv" if task.X_val is None else "val"
+    trials = trials_of(task, policy, random_state)
     source = "validation" if policy == "val" else "cross-validation"
     zero_shot = None
     if task.class_embeddings is not None:
-        judged = trials if policy == "val" else [Trial(np.arange(0), task.X, task.y)]
+        judged = trials if policy == "val" else Trial.support(task)
         right = np.concatenate([_zero_shot_right(task, trial) for trial in judged])
         zero_shot = Estimate.of(
-            float(right.mean()), len(right), source if policy == "val" else "support"
+            float(right.mean()), _distinct(judged), source if policy == "val" else "support"
         )
         if isinstance(head, ZeroShot):
             return zero_shot, zero_shot
@@ -100,7 +103,8 @@ def estimate_accuracy(
     if not candidates:
         judge = Judge(type(head), task, trials, head.settings(), random_state)
         candidates = judge.judge([{}])
-    accuracy = without_search_bias(candidates, random_state)
+    groups = np.concatenate([t.groups for t in trials])
+    accuracy = without_search_bias(candidates, random_state, groups)
     uncertain = 0.0
     if source == "cross-validation":
         n_classes = len(head.classes_)
@@ -112,25 +116,30 @@ def estimate_accuracy(
         in_folds = accuracy
         accuracy = accuracy_at(shots, in_folds, in_fold, at_zero, n_classes)
         uncertain = (accuracy - in_folds) / 2
-    return Estimate.of(accuracy, len(candidates[0].right), source, uncertain), zero_shot
+    return Estimate.of(accuracy, _distinct(trials), source, uncertain), zero_shot
 
 
 def without_search_bias(
-    candidates: tuple[Candidate, ...] | list[Candidate], seed: int, draws: int = 300
+    candidates: tuple[Candidate, ...] | list[Candidate],
+    seed: int,
+    groups: npt.NDArray[np.int64] | None = None,
+    draws: int = 300,
 ) -> float:
     """Return the accuracy of the best candidate, corrected for having been chosen as the best.
 
     Args:
         candidates: with the images that were right under each.
         seed: of the bootstrap.
+        groups: images with equal group are drawn together; None where each stands for itself.
         draws: number of bootstrap samples.
     """
     right = np.concatenate([np.column_stack([c.right, c.around]) for c in candidates], axis=1)
     right = np.unique(right, axis=1).astype(np.float32)
     if right.shape[1] == 1:
         return float(right.mean())
-    n = len(right)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    _, place = np.unique(np.arange(len(right)) if groups is None else groups, return_inverse=True)
+    n = int(place.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)[:, place]
     drawn = drawn[(drawn == 0).any(axis=1)].astype(np.float32)
     left_out = (drawn == 0).astype(np.float32)
     on_drawn = drawn @ right
@@ -138,6 +147,11 @@ def without_search_bias(
     # Tied settings share the draw: which of them would be taken is not known here.
     on_left_out = (left_out @ right * best).sum(axis=1) / best.sum(axis=1)
     return float(on_left_out.sum() / left_out.sum())
+
+
+def _distinct(trials: list[Trial]) -> int:
+    """Number of judged images, near duplicates counted once."""
+    return sum(len(np.unique(t.groups)) for t in trials)
 
 
 def _zero_shot_right(task: FewShotTask, trial: Trial) -> npt.NDArray[np.bool_]:

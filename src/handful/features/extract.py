@@ -21,12 +21,13 @@ from handful.progress import progress
 
 __all__ = ["EncodedImages", "encode_images", "stream_images"]
 
+# Measured with lite on two cores, 256-pixel JPEGs: the model alone 125 images/s, end to end 113
+# with batches of 32 or 64 and two threads, 108 one after the other.
 BATCH_SIZE = 32
-WORKERS = 2
 CHUNK_SIZE = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedImages:
     """Features of several images and what became of each.
 
@@ -57,7 +58,7 @@ def encode_images(
     store: FeatureStore | None = None,
     strict: bool = True,
     batch_size: int = BATCH_SIZE,
-    workers: int = WORKERS,
+    workers: int | None = None,
     label: str = "encoding",
 ) -> EncodedImages:
     """Encode image files; identical images and those that the store knows are not encoded again.
@@ -71,7 +72,7 @@ def encode_images(
         store: where features are kept between calls; none if None.
         strict: raise for the first unreadable image instead of skipping it.
         batch_size: image views per call of the model.
-        workers: threads that read and prepare images beside the model.
+        workers: threads that read and prepare images beside the model; None takes one per core.
         label: shown by the progress bar.
 
     Raises:
@@ -104,7 +105,7 @@ def stream_images(
     strict: bool = True,
     chunk_size: int = CHUNK_SIZE,
     batch_size: int = BATCH_SIZE,
-    workers: int = WORKERS,
+    workers: int | None = None,
     label: str = "encoding",
 ) -> Iterator[tuple[tuple[Path, ...], EncodedImages]]:
     """Encode image files chunk by chunk, keeping no more than one chunk of features.
@@ -124,11 +125,13 @@ def stream_images(
             shown = 0
             for position, future in enumerate(islice(prepared, len(chunk))):
                 try:
-                    gathering.add(position, future.result())
+                    image = future.result()
                 except InputError as error:
                     if strict:
                         raise
                     gathering.skipped.append((chunk[position], str(error)))
+                else:
+                    gathering.add(position, image)
                 if not gathering.waiting:
                     advance(position + 1 - shown)
                     shown = position + 1

@@ -8,6 +8,7 @@ of pixels, however many images there are.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +26,10 @@ from handful.features.store import FeatureStore
 
 __all__ = ["Prepared", "prepare_ahead"]
 
+MAX_WORKERS = 8  # a decoded photograph is up to 270 MB
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """One image, read: by view identity, either its vector or the pixels to make it from."""
 
@@ -41,10 +44,22 @@ def prepare_ahead(
     views: Sequence[View],
     store: FeatureStore | None,
     ahead: int,
-    workers: int,
+    workers: int | None,
 ) -> Generator[Future[Prepared], None, None]:
-    """Yield the images in order, with at most ``ahead`` of them prepared or in preparation."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="handful-prepare") as pool:
+    """Yield the images in order, with at most ``ahead`` of them prepared or in preparation.
+
+    ``future.result()`` raises ``InputError`` for an image that cannot be read.
+
+    Args:
+        encoder: prepares the pictures, and addresses the store together with ``views``.
+        paths: image files.
+        views: ways to show each image.
+        store: where vectors may be known already.
+        ahead: images.
+        workers: threads; None takes one per usable core, at most ``MAX_WORKERS``.
+    """
+    threads = workers if workers is not None else min(MAX_WORKERS, _usable_cores())
+    with ThreadPoolExecutor(threads, thread_name_prefix="handful-prepare") as pool:
         waiting: deque[Future[Prepared]] = deque()
         try:
             for path in paths:
@@ -56,6 +71,13 @@ def prepare_ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _prepare(

@@ -223,7 +223,7 @@ class FeatureStore:
             self._warned = True
             warnings.warn(
                 f"the feature store {self.path} cannot be used ({error}), so {consequence}: "
-                "repair or delete that file, or set HANDFUL_CACHE to another folder.",
+                "delete that file, make its disk writable, or set HANDFUL_CACHE to another folder.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -1,7 +1,8 @@
 """Carry an accuracy from few shots to somewhat more.
 
-In the direction that tells two classes apart, a test image has noise σ² and the mean of m support
-images has noise σ²/m, so the discriminability between an image and the class centres behaves as
+Take the direction that tells two classes apart. A test image lies off its class centre there with
+variance σ², and the mean of m support images with variance σ²/m, so the discriminability between an
+image and the class centres behaves as
 
     d'² ∝ 1 / (1 + 1/m) = m / (m + 1).
 
@@ -9,9 +10,12 @@ A head that starts from text behaves as if the text were worth m₀ further shot
 classes and discriminability belong together as in a C-alternative forced choice (Green and Swets,
 "Signal Detection Theory and Psychophysics", 1966): accuracy = ∫ Φ(t + d')^(C−1) φ(t) dt.
 
-There is no free constant. On Stanford Cars (196 classes, real ViT-B/32 features) d'² of the
-nearest class mean grows by factors 1.33, 1.23, 1.14, 1.10 from 1 to 2, 4, 8, 16 shots; m / (m + 1)
-says 1.33, 1.20, 1.11, 1.06.
+This is a model, not a theorem: it leaves out the product of both noises, which counts where the
+noise has many more directions than the classes do, and then it promises too little. On real
+features it fits without any constant: on Stanford Cars (196 classes, ViT-B/32) d'² of the nearest
+class mean grows by factors 1.33, 1.23, 1.14, 1.10 from 1 to 2, 4, 8, 16 shots; m / (m + 1) says
+1.33, 1.20, 1.11, 1.06. On WHU-RS19 each doubling of the shots comes out within 2.2 points of
+accuracy with three encoders.
 """
 
 from __future__ import annotations

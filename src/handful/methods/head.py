@@ -10,6 +10,7 @@ image's answer does not depend on the batch it came in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -18,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
+from handful.errors import InputError
 from handful.functional.cosine import cosine_logits
 from handful.functional.normalise import unit
 from handful.functional.pooling import pool_templates
@@ -145,9 +147,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y.dtype.kind == "f" and not np.array_equal(y, np.rint(y)):
             raise ValueError("Unknown label type: continuous labels; expected classes")
         labels = self._set_classes(y)
-        features = torch.as_tensor(X, dtype=torch.float32)
+        features = _tensor(X, np.float32)
         if views is not None:
-            views = torch.as_tensor(np.asarray(views), dtype=torch.float32)
+            views = _tensor(check_array(views, allow_nd=True, input_name="views"), np.float32)
             if views.ndim != 3 or views.shape[0] != len(X) or views.shape[2] != X.shape[1]:
                 raise ValueError(
                     f"views have shape {tuple(views.shape)}: expected ({len(X)}, V, {X.shape[1]})"
@@ -163,6 +165,11 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.classes_ = present
         else:
             rows = len(self.class_names if self.class_embeddings is None else self.class_embeddings)  # type: ignore[arg-type]
+            if self.class_names is not None and len(self.class_names) != rows:
+                raise InputError(
+                    f"there are {rows} class embeddings but {len(self.class_names)} class names: "
+                    "each row needs its name"
+                )
             if np.issubdtype(y.dtype, np.integer):
                 self.classes_ = np.arange(rows)
             elif self.class_names is not None:
@@ -170,18 +177,25 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             else:
                 self.classes_ = present
             if len(self.classes_) != rows:
-                raise ValueError(
+                raise InputError(
                     f"there are {rows} class embeddings but {len(self.classes_)} classes "
-                    "in class_names or the labels: each class needs its row"
+                    "in the labels: give class_names, one for each row"
                 )
         if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least two classes, got one class: {present[0]!r}"
+            raise InputError(
+                f"{type(self).__name__} needs at least two classes, got one class: "
+                f"{present.tolist()[0]!r}"
             )
         position = {label: row for row, label in enumerate(self.classes_.tolist())}
+        if len(position) < len(self.classes_):
+            twice = next(c for c, n in Counter(self.classes_.tolist()).items() if n > 1)
+            raise InputError(
+                f"class name {twice!r} is given twice: give labels as row numbers, "
+                "or make the names different"
+            )
         strangers = [label for label in present.tolist() if label not in position]
         if strangers:
-            raise ValueError(
+            raise InputError(
                 f"label {strangers[0]!r} belongs to no row of the class embeddings: "
                 f"expected one of {self.classes_[:5].tolist()}"
                 f"{' …' if len(self.classes_) > 5 else ''}"
@@ -192,11 +206,13 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.class_embeddings is None:
             counts = torch.bincount(labels, minlength=len(self.classes_))
             if (counts == 0).any():
-                empty = self.classes_[int((counts == 0).nonzero()[0])]
-                raise ValueError(f"class {empty!r} has neither images nor a class embedding")
+                empty = self.classes_.tolist()[int((counts == 0).nonzero()[0])]
+                raise InputError(f"class {empty!r} has neither images nor a class embedding")
             sums = features.new_zeros(len(counts), features.shape[1])
             return unit(sums.index_add_(0, labels, unit(features)))
-        text = torch.as_tensor(np.asarray(self.class_embeddings), dtype=torch.float64)
+        text = _tensor(
+            check_array(self.class_embeddings, allow_nd=True, input_name="class_embeddings")
+        )
         if text.ndim not in (2, 3) or text.shape[-1] != features.shape[1]:
             raise ValueError(
                 f"class embeddings have shape {tuple(text.shape)}: expected (C, "
@@ -208,7 +224,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _features(self, X: Any) -> Tensor:
         check_is_fitted(self)
-        return torch.as_tensor(validate_data(self, X, dtype=np.float64, reset=False))
+        return _tensor(validate_data(self, X, dtype=np.float64, reset=False))
 
     def logits(self, X: Any) -> npt.NDArray[np.float64]:
         """Return logits ``(N, C)``, columns in the order of ``classes_``."""
@@ -267,3 +283,8 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         head.classes_ = classes
         head.n_features_in_ = arrays["text_"].shape[1]
         return head
+
+
+def _tensor(values: Array, dtype: type[np.floating[Any]] = np.float64) -> Tensor:
+    """Copy an array: PyTorch takes neither reversed nor, without a warning, read-only ones."""
+    return torch.from_numpy(np.array(values, dtype=dtype, order="C"))

@@ -13,10 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from handful.errors import InputError
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
 
 __all__ = ["LinearProbe"]
+
+_SMALL = 30_000_000  # multiplications in one product of the solver: some milliseconds
 
 
 class LinearProbe(Head):
@@ -67,6 +70,7 @@ class LinearProbe(Head):
 
     def _learn(self, support: Support) -> None:
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         features = support.features.double()
         lengths = torch.linalg.vector_norm(features, dim=1)
@@ -74,10 +78,19 @@ class LinearProbe(Head):
         # Coordinates in the span of the images: z = basis · coordinates.
         left, spread, basis = torch.linalg.svd(features * scale, full_matrices=False)
         present, targets = np.unique(support.labels.numpy(), return_inverse=True)
+        if len(present) == 1:
+            raise InputError(
+                "the linear probe learns from images alone, and all of them are of one class "
+                f"({self.classes_.tolist()[present[0]]!r}): add images of another class"
+            )
         binary = len(present) == 2
         # Of two classes scikit-learn fits the difference u of the rows ±u/2, whose penalty is half.
         model = LogisticRegression(C=2 * self.C if binary else self.C, max_iter=1000, tol=1e-5)
-        model.fit((left * spread).numpy(), targets)
+        coordinates = (left * spread).numpy()
+        # Threads cost more than they give on products as small as these.
+        small = coordinates.size * len(present) < _SMALL
+        with threadpool_limits(1 if small else None):
+            model.fit(coordinates, targets)
         rows = torch.from_numpy(model.coef_) @ basis * scale
         intercepts = torch.from_numpy(model.intercept_)
         if binary:

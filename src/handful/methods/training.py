@@ -74,9 +74,9 @@ def batches_by_size(
 
 
 def seed_of(head: Head) -> int:
-    """Return the seed of a head; ``random_state=None`` draws one."""
+    """Return the seed of a head; ``random_state=None`` draws one from PyTorch's generator."""
     if head.random_state is None:
-        return int(torch.seed() % 2**31)
+        return int(torch.randint(2**31 - 1, ()))
     return int(head.random_state)
 
 

@@ -27,22 +27,33 @@ _BLENDS = _SHARES / (1 - _SHARES)
 
 @dataclass(frozen=True)
 class Trial:
-    """One split: rows of the support to fit on, and features to judge on."""
+    """One split: rows of the support to fit on, and features to judge on.
+
+    ``groups``: judged images with equal group are near duplicates, and count as one.
+    """
 
     fit: npt.NDArray[np.int64]
     X: npt.NDArray[Any]
     y: npt.NDArray[Any]
+    groups: npt.NDArray[np.int64]
 
     @classmethod
     def validation(cls, task: FewShotTask) -> list[Trial]:
         """Fit on the whole support, judge on the validation images."""
         assert task.X_val is not None and task.y_val is not None
-        return [cls(np.arange(len(task.X)), task.X_val, task.y_val)]
+        rows = np.arange(len(task.X_val))
+        return [cls(np.arange(len(task.X)), task.X_val, task.y_val, rows)]
+
+    @classmethod
+    def support(cls, task: FewShotTask) -> list[Trial]:
+        """Fit on nothing, judge on the support: for heads that learn nothing from it."""
+        return [cls(np.arange(0), task.X, task.y, _groups(task))]
 
     @classmethod
     def folds(cls, task: FewShotTask, folds: Sequence[Fold]) -> list[Trial]:
         """Fit on all folds but one, judge on that one."""
-        return [cls(f.fit, task.X[f.judge], task.y[f.judge]) for f in folds]
+        groups = _groups(task)
+        return [cls(f.fit, task.X[f.judge], task.y[f.judge], groups[f.judge]) for f in folds]
 
 
 @dataclass(frozen=True)
@@ -152,9 +163,9 @@ class Judge:
             around = ((low[:, None] < _BLENDS) | (low == 0)[:, None]) & (high[:, None] > _BLENDS)
             yield Candidate(here, right, around)
 
-    def _given_blend(self, head: Head) -> float:
-        name = self._method.search.blend
-        return float(getattr(head, name)) if name else 0.0
+
+def _groups(task: FewShotTask) -> npt.NDArray[np.int64]:
+    return np.arange(len(task.X)) if task.groups is None else task.groups
 
 
 def _positions(classes: npt.NDArray[Any], y: npt.NDArray[Any]) -> torch.Tensor:

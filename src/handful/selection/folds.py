@@ -31,7 +31,8 @@ def make_folds(
 
     Near duplicates (equal ``groups``) go to one fold together. A class with a single image, or
     whose images are all near duplicates of one another, is never judged: holding it out would
-    leave no image of it to fit on.
+    leave no image of it to fit on. Nor is a class all of whose images would go to one fold, which
+    happens where the same picture is found in two classes.
 
     Args:
         labels: class index of each image ``(N,)``.
@@ -64,6 +65,10 @@ def make_folds(
         for position, member in enumerate(generator.permutation(len(members)).tolist()):
             fold_of[members[member]] = (start + position) % n_folds
         start += len(members)
+    for label in np.unique(labels):
+        own = set(groups[labels == label].tolist())
+        if len({fold_of.get(group, -1) for group in own}) == 1:
+            fold_of = {group: f for group, f in fold_of.items() if group not in own}
     fold = np.array([fold_of.get(group, -1) for group in groups.tolist()])
     return [
         Fold(fit=np.flatnonzero(fold != f), judge=np.flatnonzero(fold == f))

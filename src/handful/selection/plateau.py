@@ -19,7 +19,7 @@ def middle_of_plateau(
     """Return the position of the value to take.
 
     Of all unbroken runs of the best score the longest is taken, and in it the value nearest to its
-    middle; what is still tied goes to the value nearest ``default``.
+    middle; what is still tied, between runs or within one, goes to the value nearest ``default``.
 
     Args:
         values: of one setting, increasing. Positive values are measured on the log axis.
@@ -33,11 +33,11 @@ def middle_of_plateau(
     best = np.asarray(scores) == max(scores)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], best.astype(int), [0]])))
     starts, ends = edges[::2], edges[1::2] - 1
-    longest = np.argmax(axis[ends] - axis[starts])
-    start, end = int(starts[longest]), int(ends[longest])
-    middle = (axis[start] + axis[end]) / 2
-    anchor = middle if default is None else default
-    return min(
-        range(start, end + 1),
-        key=lambda i: (round(abs(axis[i] - middle), 9), abs(axis[i] - anchor)),
-    )
+    lengths = np.round(axis[ends] - axis[starts], 9)
+    middles = []
+    for run in np.flatnonzero(lengths == lengths.max()):
+        members = np.arange(starts[run], ends[run] + 1)
+        off = np.round(abs(axis[members] - (axis[starts[run]] + axis[ends[run]]) / 2), 9)
+        middles += members[off == off.min()].tolist()
+    anchor = axis[middles[0]] if default is None else default
+    return int(min(middles, key=lambda i: round(float(abs(axis[i] - anchor)), 9)))

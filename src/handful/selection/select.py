@@ -126,6 +126,7 @@ def select(
     kind = registry.get(method) if isinstance(method, str) else method
     _check_settings(kind, given)
     chosen_policy = choose_policy(task, policy)
+    _check_labels(kind, task)
     arguments = {**task.head_arguments(), **given, "random_state": random_state}
     search = kind.search.without(given)
     if chosen_policy == "fixed" or not search.settings():
@@ -133,7 +134,6 @@ def select(
         head.selection_ = Selection("fixed", {})
         return head
     trials = trials_of(task, chosen_policy, random_state)
-    _check_labels(kind, task)
     judge = Judge(kind, task, trials, given, random_state)
     candidates = _search(judge)
     chosen = _choose(candidates, judge)
@@ -199,9 +199,14 @@ def _search(judge: Judge) -> list[Candidate]:
 
 
 def _halve(judge: Judge, name: str, candidates: list[Candidate]) -> list[Candidate]:
-    """CoOp's refinement: from one decade each side of the best, keep the better end, halve."""
+    """CoOp's refinement: from one decade each side of the best, keep the better end, halve.
+
+    Of tied best values the middle one; CoOp takes the largest.
+    """
     found = {c.settings[name]: c for c in candidates}
-    best = max(candidates, key=lambda c: c.correct).settings[name]
+    values = sorted(found)
+    scores = [found[value].correct for value in values]
+    best = values[middle_of_plateau(values, scores, judge.default(name))]
     left, right = np.log10(best) - 1, np.log10(best) + 1
     for _ in range(judge.search.halvings):
         ends = [float(f"{10**end:.6g}") for end in (left, right)]
