@@ -51,8 +51,8 @@ def model_card(
         )
     made_with = (
         f"`{encoder['spec']}` (fingerprint `{encoder['fingerprint'][:16]}`)"
-        if encoder
-        else "unknown: it was fitted on a features file"
+        if encoder["fingerprint"]
+        else f"{encoder['spec'] or 'unknown'}, as the features file says that it was fitted on"
     )
     return f"""---
 library_name: handful

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.classifier.gather import Gathered, Shots, gather_features, gather_images
+from handful.classifier.identity import EncoderIdentity
 from handful.datasets.images import ImageSource, LabelledImages
 from handful.datasets.source import is_features_file, open_images
 from handful.encoders.protocol import Encoder
-from handful.encoders.spec import load_encoder
+from handful.encoders.spec import DEFAULT_ENCODER, load_encoder
 from handful.encoders.templates import resolve_templates
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate, estimate_accuracy
@@ -25,27 +26,18 @@ from handful.features.store import FeatureStore
 from handful.functional.pooling import POOLINGS, Pooling
 from handful.methods.head import Head
 from handful.methods.registry import DEFAULT_METHOD
-from handful.selection.select import select
+from handful.selection.select import check_request, select
 
 __all__ = ["FewShotClassifier"]
 
 Images = str | Path | Sequence[str | Path]
 
 
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """What a fitted classifier remembers of its encoder."""
-
-    spec: str
-    fingerprint: str
-    dim: int
-
-
 class FewShotClassifier:
     """A classifier of images that learns new classes from a handful of examples.
 
     Args:
-        encoder: a spec such as ``lite``, or an encoder.
+        encoder: a spec such as ``lite``, or an encoder; None: ``lite`` for images.
         method: a name of :func:`handful.methods.names`.
         templates: name of a template set, or templates with one ``{}``; None: the encoder's own.
         text_pool: how several templates become one class embedding; see
@@ -63,6 +55,8 @@ class FewShotClassifier:
         estimate_: estimated accuracy on new images, or None where nothing could be held out.
         zero_shot_: the same of the class names alone, or None without text.
         gathered_: what was learnt from; None in a loaded classifier.
+        verified: false once an encoder was used that could not be verified to be the one learnt
+            with, which happens with features files that do not tell theirs.
 
     Examples:
         >>> clf = FewShotClassifier("lite", method="tip-adapter")    # doctest: +SKIP
@@ -72,7 +66,7 @@ class FewShotClassifier:
 
     def __init__(
         self,
-        encoder: str | Encoder = "lite",
+        encoder: str | Encoder | None = None,
         method: str = DEFAULT_METHOD,
         *,
         templates: str | Sequence[str] | None = None,
@@ -122,6 +116,7 @@ class FewShotClassifier:
         Raises:
             InputError: the images, the method or a setting cannot be used; the message says why.
         """
+        check_request(self.method, self.select, self.settings)
         gathered = self._gather(images, labels)
         task = gathered.task
         head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
@@ -143,12 +138,12 @@ class FewShotClassifier:
             raise InputError(f"shots is {self.shots}: expected 1 or more, or 'all'.")
         if isinstance(images, str | Path) and is_features_file(images):
             features = load_features(Path(images))
-            self.encoder_ = None
+            self.encoder_ = EncoderIdentity.of_features(features)
             self.templates_ = features.templates or ()
             return gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
         source = _source(images, labels)
-        encoder = self._load_encoder()
-        self.encoder_ = EncoderIdentity(encoder.spec, encoder.fingerprint, encoder.dim)
+        encoder = self._load_encoder(DEFAULT_ENCODER)
+        self.encoder_ = EncoderIdentity.of_encoder(encoder)
         self.templates_ = (
             resolve_templates(self.templates, encoder.default_templates) if encoder.has_text else ()
         )
@@ -268,18 +263,9 @@ class FewShotClassifier:
         return rows, features.labels[rows]
 
     def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
-        width = features.image_features.shape[1]
-        if width != self._fitted().n_features_in_:
-            raise InputError(
-                f"{name} has features of width {width}, but the classifier was fitted on width "
-                f"{self._fitted().n_features_in_}: encode with the same encoder."
-            )
-        own = self.encoder_
-        if own and features.fingerprint and features.fingerprint != own.fingerprint:
-            raise InputError(
-                f"{name} was encoded by {features.encoder} ({features.fingerprint[:8]}), but the "
-                f"classifier was fitted with {own.spec} ({own.fingerprint[:8]}): encode again."
-            )
+        self._fitted()
+        assert self.encoder_ is not None
+        self.encoder_.check_features(features, name)
         return features.image_features
 
     # -- saving ------------------------------------------------------------------------------------
@@ -313,36 +299,24 @@ class FewShotClassifier:
 
     # -- the encoder -------------------------------------------------------------------------------
 
-    def _load_encoder(self) -> Encoder:
+    def _load_encoder(self, otherwise: str) -> Encoder:
+        """Return the encoder given, or the one that ``otherwise`` names; loaded once."""
         if self._loaded is None:
-            self._loaded = (
-                load_encoder(self.encoder) if isinstance(self.encoder, str) else self.encoder
-            )
+            given = otherwise if self.encoder is None else self.encoder
+            self._loaded = load_encoder(given) if isinstance(given, str) else given
         return self._loaded
 
     def _own_encoder(self) -> Encoder:
         """Return the encoder learnt with, or refuse: another one would answer silently wrong."""
-        if self.encoder_ is None and not self.encoder:
+        identity = self.encoder_
+        assert identity is not None
+        if identity.fingerprint is None and self.encoder is None:
             raise InputError(
-                "this classifier was fitted on a features file and has no encoder: give it "
-                "features, or name the encoder with --encoder (encoder=…)."
+                "this classifier was fitted on a features file that does not tell its encoder: "
+                "give it features, or name the encoder with --encoder (encoder=…)."
             )
-        encoder = self._load_encoder()
-        width = self._fitted().n_features_in_
-        if encoder.dim != width:
-            raise InputError(
-                f"encoder '{encoder.spec}' gives features of width {encoder.dim}, but the "
-                f"classifier was fitted on width {width}: name the encoder it was fitted with."
-            )
-        if self.encoder_ is None:
-            self.verified = False
-        elif encoder.fingerprint != self.encoder_.fingerprint:
-            raise InputError(
-                f"the classifier was fitted with encoder '{self.encoder_.spec}' "
-                f"({self.encoder_.fingerprint[:8]}), but '{encoder.spec}' is now another "
-                f"({encoder.fingerprint[:8]}): its answers would be wrong; fit again or name the "
-                "right encoder."
-            )
+        encoder = self._load_encoder(identity.spec)
+        self.verified = identity.check_encoder(encoder)
         return encoder
 
     def _open_store(self) -> FeatureStore:

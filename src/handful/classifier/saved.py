@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from handful.classifier.card import model_card
+from handful.classifier.identity import EncoderIdentity
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate
@@ -45,13 +46,14 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
     arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
     weights = save(arrays)
     encoder = classifier.encoder_
+    assert encoder is not None
     config: dict[str, Any] = {
         "format": "handful classifier",
         "format_version": FORMAT_VERSION,
         "method": type(head).name,
         "settings": head.settings(),
         "classes": list(classifier.classes_),
-        "encoder": asdict(encoder) if encoder else None,
+        "encoder": asdict(encoder),
         "dim": head.n_features_in_,
         "logit_scale": head.logit_scale,
         "templates": list(classifier.templates_),
@@ -143,8 +145,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _rebuild(
     kind: type[Classifier], folder: Path, config: dict[str, Any], encoder: str | Encoder | None
 ) -> Classifier:
-    from handful.classifier.few_shot import EncoderIdentity
-
     method = registry.get(config["method"])
     classes = tuple(str(name) for name in config["classes"])
     arrays = _read_weights(folder / _WEIGHTS, method, config)
@@ -159,10 +159,8 @@ def _rebuild(
         )
     # A forward pass finds arrays whose shapes do not fit one another.
     head.logits(np.ones((1, config["dim"])))
-    identity = EncoderIdentity(**config["encoder"]) if config["encoder"] else None
-    spec = identity.spec if identity else ""
     classifier = kind(
-        spec if encoder is None else encoder,
+        encoder,
         config["method"],
         text_pool=config["text_pool"],
         shots=config["shots"],
@@ -171,7 +169,7 @@ def _rebuild(
     )
     classifier.head_ = head
     classifier.classes_ = classes
-    classifier.encoder_ = identity
+    classifier.encoder_ = EncoderIdentity(**config["encoder"])
     classifier.templates_ = tuple(config["templates"])
     classifier.counts_ = tuple(config["support"]["counts"])
     classifier.digests_ = frozenset(config["support"]["digests"])

@@ -35,7 +35,8 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
     chosen = {k: v for k, v in head.settings().items() if k in searched}
     settings = ", ".join(f"{k} {v:.3g}" for k, v in chosen.items())
     how = _POLICIES[selection["policy"]] if searched else ""
-    encoder = classifier.encoder_.spec if classifier.encoder_ else "none (features file)"
+    identity = classifier.encoder_
+    encoder = (identity.spec if identity else "") or "unknown (features file)"
     lines = [
         f"Classes       {len(names)}: {listed}",
         f"Images        {sum(counts)} ({per_class}) from {images}",
@@ -46,7 +47,7 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
     if classifier.zero_shot_ is not None and classifier.method != "zero-shot":
         lines.append(f"  names only  {_in_words(classifier.zero_shot_)}")
     respelt = [(name, readable(name)) for name in names if readable(name) != name]
-    if respelt and classifier.encoder_:
+    if respelt and classifier.templates_:
         name, read = respelt[0]
         lines.append(f"Names         '{name}' is read as '{read}'")
     for setting in selection["border"]:

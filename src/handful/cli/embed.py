@@ -26,7 +26,7 @@ def embed(
         Path,
         typer.Option("--out", "-o", help="File to write, .safetensors.", show_default=False),
     ],
-    encoder: EncoderOption = "lite",
+    encoder: EncoderOption = None,
     templates: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,14 +50,14 @@ def embed(
     if out.exists() and not force:
         raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
     from handful.datasets.source import open_images
-    from handful.encoders.spec import load_encoder
+    from handful.encoders.spec import DEFAULT_ENCODER, load_encoder
     from handful.features.embed import embed_images
     from handful.features.file import save_features
     from handful.features.store import FeatureStore
 
     embedded = embed_images(
         open_images(images, to_learn=False),
-        load_encoder(encoder),
+        load_encoder(encoder or DEFAULT_ENCODER),
         templates=templates,
         views=views,
         seed=seed,

@@ -29,7 +29,7 @@ def fit(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    encoder: EncoderOption = "lite",
+    encoder: EncoderOption = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="See 'handful methods'.")
     ] = DEFAULT_METHOD,
@@ -112,13 +112,13 @@ def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     gathered, head = classifier.gathered_, classifier.head_
-    assert gathered is not None and head is not None
+    assert gathered is not None and head is not None and classifier.encoder_ is not None
     return {
         "classes": list(classifier.classes_),
         "shots": classifier.shots,
         "images": dict(zip(classifier.classes_, classifier.counts_, strict=True)),
         "method": classifier.method,
-        "encoder": asdict(classifier.encoder_) if classifier.encoder_ else None,
+        "encoder": asdict(classifier.encoder_),
         "settings": head.settings(),
         "selection": classifier.selection_,
         "estimate": asdict(classifier.estimate_) if classifier.estimate_ else None,

@@ -18,7 +18,13 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="An unreadable image is an error, not a warning.")
 ]
 EncoderOption = Annotated[
-    str, typer.Option("--encoder", metavar="SPEC", help="See 'handful encoders'.")
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="SPEC",
+        help="See 'handful encoders'; left out: lite.",
+        show_default=False,
+    ),
 ]
 
 

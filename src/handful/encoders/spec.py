@@ -10,7 +10,10 @@ from typing import NamedTuple
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError, did_you_mean
 
-__all__ = ["EncoderKind", "encoder_kinds", "load_encoder"]
+__all__ = ["DEFAULT_ENCODER", "EncoderKind", "encoder_kinds", "load_encoder"]
+
+# What images are encoded with where nobody names an encoder.
+DEFAULT_ENCODER = "lite"
 
 # Kind of encoder, the word before the colon, to the function that loads it from what comes after.
 PROVIDERS = {

@@ -1,7 +1,8 @@
 """The contract of every head: a scikit-learn classifier on frozen features.
 
-A head is written by subclassing :class:`Head` and giving three things: ``learned`` (the names of
-its arrays), ``_learn(support)`` and ``_logits(features)``. Validation, labels, text, probabilities
+A head is written by subclassing :class:`Head` and giving ``learned`` (the names of its arrays),
+``least`` (the smallest value of each numeric setting), ``_learn(support)`` and
+``_logits(features)``. Validation, labels, text, probabilities
 and the saved form are here, once.
 
 Numbers: learned arrays are float32, as they are saved; prediction computes in float64, so that an
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -85,6 +87,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     paper: ClassVar[str]
     search: ClassVar[Search] = Search()
     learned: ClassVar[tuple[str, ...]] = ()
+    least: ClassVar[Mapping[str, float]] = {}
     starts_from_text: ClassVar[bool] = True
 
     # Given by the constructor of each subclass, as scikit-learn asks.
@@ -141,7 +144,30 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         cls._learn_many(heads, [h._support(*d) for h, d in zip(heads, data, strict=True)])
 
+    def check_settings(self) -> None:
+        """Refuse settings of the wrong type or below their least value.
+
+        Raises:
+            InputError: naming the setting, its value and what was expected.
+        """
+        defaults = type(self)().settings()
+        for name, value in self.settings().items():
+            default, least = defaults[name], self.least.get(name)
+            if isinstance(default, bool):
+                right, expected = isinstance(value, bool), "true or false"
+            else:
+                whole = isinstance(default, int)
+                kind = Integral if whole else Real
+                right = isinstance(value, kind) and not isinstance(value, bool)
+                right = right and least is not None and least <= value < np.inf
+                expected = f"a {'whole ' if whole else ''}number from {least:g}"
+            if not right:
+                raise InputError(
+                    f"setting '{name}' of method '{self.name}' is {value!r}: expected {expected}."
+                )
+
     def _support(self, X: Any, y: Any, views: Any) -> Support:
+        self.check_settings()
         X, y = validate_data(self, X, y, dtype=np.float64)
         # Not scikit-learn's check, which warns where most classes have one image: here, often.
         if y.dtype.kind == "f" and not np.array_equal(y, np.rint(y)):

@@ -46,6 +46,7 @@ class LinearProbe(Head):
     paper = "Radford et al. 2021; search as in CoOp, arXiv 2109.01134"
     search = Search(train={"C": (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)}, halvings=8)
     learned = ("weight_", "bias_")
+    least = {"C": 1e-12, "unit_norm": 1e-6}
     starts_from_text = False
 
     weight_: npt.NDArray[np.float32]

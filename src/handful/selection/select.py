@@ -17,7 +17,15 @@ from handful.selection.folds import make_folds
 from handful.selection.plateau import middle_of_plateau
 from handful.task import FewShotTask
 
-__all__ = ["POLICIES", "Policy", "Selection", "choose_policy", "select", "trials_of"]
+__all__ = [
+    "POLICIES",
+    "Policy",
+    "Selection",
+    "check_request",
+    "choose_policy",
+    "select",
+    "trials_of",
+]
 
 Policy = Literal["val", "cv", "fixed"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -62,6 +70,16 @@ class Selection:
         }
 
 
+def check_request(method: str, policy: str | None, settings: Mapping[str, Any]) -> None:
+    """Refuse a method, policy or setting that does not exist, before any work is done.
+
+    Raises:
+        InputError: with the nearest name that does exist.
+    """
+    _check_settings(registry.get(method), settings)
+    _check_policy(policy)
+
+
 def choose_policy(task: FewShotTask, policy: str | None) -> Policy:
     """Return ``policy``, or what it means when left out.
 
@@ -70,11 +88,7 @@ def choose_policy(task: FewShotTask, policy: str | None) -> Policy:
     Raises:
         InputError: the policy is unknown, or the task does not allow it.
     """
-    if policy is not None and policy not in POLICIES:
-        raise InputError(
-            f"there is no selection policy '{policy}'.{did_you_mean(policy, POLICIES)} "
-            f"Use one of {', '.join(POLICIES)}."
-        )
+    _check_policy(policy)
     if policy == "val" and task.X_val is None:
         raise InputError(
             "selection 'val' needs validation images, and there are none: give a validation "
@@ -163,6 +177,14 @@ def _folds(task: FewShotTask, seed: int) -> list[Any]:
     return make_folds(labels, task.groups, seed=seed)
 
 
+def _check_policy(policy: str | None) -> None:
+    if policy is not None and policy not in POLICIES:
+        raise InputError(
+            f"there is no selection policy '{policy}'.{did_you_mean(policy, POLICIES)} "
+            f"Use one of {', '.join(POLICIES)}."
+        )
+
+
 def _check_settings(kind: type[Head], given: Mapping[str, Any]) -> None:
     known = set(kind().settings())
     for name in given:
@@ -171,6 +193,7 @@ def _check_settings(kind: type[Head], given: Mapping[str, Any]) -> None:
                 f"method '{kind.name}' has no setting '{name}'.{did_you_mean(name, known)} "
                 f"Its settings are {', '.join(sorted(known)) or 'none'}."
             )
+    kind(**given).check_settings()
 
 
 def _check_labels(kind: type[Head], task: FewShotTask) -> None:
