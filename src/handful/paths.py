@@ -7,12 +7,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from handful.errors import InputError
 
-__all__ = ["cache_folder", "new_file", "new_folder"]
+__all__ = ["cache_folder", "new_file", "new_folder", "refuse_existing"]
 
 
 def cache_folder() -> Path:
@@ -30,14 +30,36 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
 
 
+def refuse_existing(path: Path, *, overwrite: bool, folder: bool) -> None:
+    """Raise where ``path`` cannot be written anew; verbs ask before the work, not after it.
+
+    Args:
+        path: file or folder to be written.
+        overwrite: whether what is there may be replaced.
+        folder: whether a folder will be written; a file never replaces a folder.
+
+    Raises:
+        InputError: something is there that will not be replaced.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise InputError(
+            f"{path} exists already: give another name, or --force (overwrite=True) to overwrite "
+            "it."
+        )
+    if path.is_dir() and not folder:
+        raise InputError(f"{path} is a folder: give the name of a file.")
+
+
 @contextmanager
 def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it there when the block ends well.
 
     Raises:
-        InputError: ``path`` exists and ``overwrite`` is false, or its folder cannot be written.
+        InputError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
     """
-    _refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite=overwrite, folder=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -58,9 +80,9 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it there when the block ends well.
 
     Raises:
-        InputError: ``path`` exists and ``overwrite`` is false, or its parent cannot be written.
+        InputError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
     """
-    _refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite=overwrite, folder=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -70,11 +92,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.is_dir() and not path.is_symlink():
-            # A folder cannot replace a full one in a single step: the old one steps aside first.
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            path.replace(aside / path.name)
-            temporary.replace(path)
-            shutil.rmtree(aside, ignore_errors=True)
+            _swap(temporary, path)
         else:
             path.unlink(missing_ok=True)
             temporary.replace(path)
@@ -82,11 +100,22 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if (path.exists() or path.is_symlink()) and not overwrite:
-        raise InputError(
-            f"{path} exists already: give another name, or --force (force=True) to overwrite it."
-        )
+def _swap(new: Path, path: Path) -> None:
+    """Put ``new`` in the place of the folder ``path``, which comes back where that fails."""
+    # A folder cannot replace a full one in a single step: the old one steps aside first.
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    try:
+        path.replace(aside / path.name)
+        try:
+            new.replace(path)
+        except BaseException:
+            (aside / path.name).replace(path)
+            raise
+    except BaseException:
+        with suppress(OSError):  # not empty where the old folder could not come back
+            aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -10,7 +10,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from handful.classifier.gather import Gathered, Shots, gather_features, gather_images
+from handful.classifier.gather import (
+    Gathered,
+    Shots,
+    gather_features,
+    gather_images,
+    row_digests,
+)
 from handful.classifier.identity import EncoderIdentity
 from handful.datasets.images import ImageSource, LabelledImages
 from handful.datasets.source import is_features_file, open_images
@@ -31,6 +37,9 @@ from handful.selection.select import check_request, select
 __all__ = ["FewShotClassifier"]
 
 Images = str | Path | Sequence[str | Path]
+
+_MOST_VIEWS = 1000
+_SEEDS = 2**32  # scikit-learn takes no larger one
 
 
 class FewShotClassifier:
@@ -136,7 +145,16 @@ class FewShotClassifier:
             )
         if self.shots != "all" and self.shots < 1:
             raise InputError(f"shots is {self.shots}: expected 1 or more, or 'all'.")
+        if not 0 <= self.views <= _MOST_VIEWS:
+            raise InputError(f"views is {self.views}: expected 0 to {_MOST_VIEWS}.")
+        if not 0 <= self.seed < _SEEDS:
+            raise InputError(f"seed is {self.seed}: expected 0 to {_SEEDS - 1}.")
         if isinstance(images, str | Path) and is_features_file(images):
+            if self.templates is not None or self.views:
+                raise InputError(
+                    f"{images} holds features: templates and views are chosen when they are made, "
+                    "with 'handful embed'."
+                )
             features = load_features(Path(images))
             self.encoder_ = EncoderIdentity.of_features(features)
             self.templates_ = features.templates or ()
@@ -221,11 +239,15 @@ class FewShotClassifier:
             features = load_features(Path(images))
             rows, labels = self._test_rows(features, str(images))
             X = self._rows(features, str(images))[rows]
-            return evaluate_probabilities(self._fitted().predict_proba(X), labels, self.classes_)
+            found = evaluate_probabilities(self._fitted().predict_proba(X), labels, self.classes_)
+            seen = sum(digest in self.digests_ for digest in row_digests(X))
+            return replace(found, seen_in_training=seen)
         if not isinstance(images, LabelledImages):
             if not isinstance(images, ImageSource):
                 images = _source(images, None, to_learn=False)
-            images = images.for_test()
+            name, images = images.name, images.for_test()
+            if not len(images):
+                raise InputError(f"{name} has validation images only: none to evaluate on.")
         position = {name: column for column, name in enumerate(self.classes_)}
         for name, count in zip(images.class_names, images.counts(), strict=True):
             if count and name not in position:
@@ -240,7 +262,10 @@ class FewShotClassifier:
         columns = np.array([position.get(name, -1) for name in images.class_names])
         labels = columns[images.labels[encoded.kept]]
         if not len(labels):
-            raise InputError("none of the images to evaluate on can be read.")
+            raise InputError(
+                f"none of the {len(images)} images to evaluate on can be read (for one, "
+                f"{images.paths[0]})."
+            )
         seen = sum(digest in self.digests_ for digest in encoded.digests)
         found = evaluate_probabilities(
             self._fitted().predict_proba(encoded.features[:, 0]), labels, self.classes_
@@ -256,6 +281,11 @@ class FewShotClassifier:
             raise InputError(
                 f"{name} has other classes than the classifier: expected {len(self.classes_)} "
                 f"from '{self.classes_[0]}' to '{self.classes_[-1]}' in the same order."
+            )
+        if features.labels.max() >= len(self.classes_):
+            raise InputError(
+                f"{name} has label {features.labels.max()}: expected 0 to "
+                f"{len(self.classes_) - 1}, the classes of the classifier."
             )
         rows = np.arange(len(features.labels))
         if features.split is not None and (features.split == 2).any():
@@ -333,6 +363,8 @@ class FewShotClassifier:
 def _source(
     images: Images | ImageSource, labels: Sequence[str] | None, *, to_learn: bool = True
 ) -> ImageSource:
+    if labels is not None and isinstance(images, ImageSource | str | Path):
+        raise InputError("labels go with a list of images: a folder or table has its own.")
     if isinstance(images, ImageSource):
         return images
     if isinstance(images, str | Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from handful.functional.normalise import unit
 from handful.functional.pooling import Pooling, pool_templates
 from handful.task import FewShotTask
 
-__all__ = ["Gathered", "Shots", "gather_features", "gather_images"]
+__all__ = ["Gathered", "Shots", "gather_features", "gather_images", "row_digests"]
 
 Shots = int | Literal["all"]
 
@@ -39,7 +40,9 @@ class Gathered:
         task: everything that a method may see.
         class_names: the user's labels, in the order of the rows.
         counts: support images of each class.
-        digests: SHA-256 of the support images, to know them again; empty for features files.
+        digests: SHA-256 of the support images, or of their rows in a features file, to know them
+            again.
+        unused: training images that were not drawn.
         encoded, reused: image views that the encoder made, and that the store had.
         skipped: images left out, with the reason.
     """
@@ -47,7 +50,8 @@ class Gathered:
     task: FewShotTask
     class_names: tuple[str, ...]
     counts: tuple[int, ...]
-    digests: tuple[str, ...] = ()
+    digests: tuple[str, ...]
+    unused: int = 0
     encoded: int = 0
     reused: int = 0
     skipped: tuple[tuple[Path, str], ...] = ()
@@ -81,6 +85,7 @@ def gather_images(
         InputError: a class has too few images, or none that can be read.
     """
     support, validation = _draw(source, shots, seed)
+    unused = len(source.train) - len(support)
     encoded = encode_images(encoder, support.paths, store=store, strict=strict)
     support = _kept(support, encoded)
     parts = [encoded]
@@ -98,6 +103,11 @@ def gather_images(
     X_val = y_val = None
     if validation is not None:
         judged = encode_images(encoder, validation.paths, store=store, strict=strict)
+        if not len(judged.kept):
+            raise InputError(
+                f"none of the {len(validation)} validation images of {source.name} can be read "
+                f"(for one, {validation.paths[0]}): replace them, or leave them out."
+            )
         parts.append(judged)
         X_val, y_val = judged.features[:, 0], validation.labels[judged.kept]
     text = None
@@ -122,6 +132,7 @@ def gather_images(
         class_names=source.class_names,
         counts=tuple(support.counts().tolist()),
         digests=encoded.digests,
+        unused=unused,
         encoded=sum(part.encoded for part in parts),
         reused=sum(part.reused for part in parts),
         skipped=tuple(one for part in parts for one in part.skipped),
@@ -142,6 +153,8 @@ def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -
         str(label) for label in range(int(features.labels.max()) + 1)
     )
     labels = features.labels
+    if not len(pool):
+        raise InputError(f"{name} has no training rows: expected some of split 0.")
     rows, val_rows = pool, judged if len(judged) else None
     if shots != "all":
         drawn = few_shot(
@@ -169,7 +182,12 @@ def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -
         views=None if features.view_features is None else features.view_features[rows],
         groups=duplicate_groups(None, _unit(X)),
     )
-    return Gathered(task, names, tuple(counts.tolist()))
+    return Gathered(task, names, tuple(counts.tolist()), row_digests(X), len(pool) - len(rows))
+
+
+def row_digests(X: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Return the SHA-256 of each row of features, by which it is known again."""
+    return tuple(hashlib.sha256(np.ascontiguousarray(row, dtype="<f4")).hexdigest() for row in X)
 
 
 def _draw(
@@ -201,10 +219,10 @@ def _kept(support: LabelledImages, encoded: EncodedImages) -> LabelledImages:
         if before and not after
     ]
     if lost:
-        path, reason = encoded.skipped[0]
+        path = support.paths[int((support.labels == support.class_names.index(lost[0])).argmax())]
         raise InputError(
-            f"no image of class {lost[0]!r} can be read (for one, {path}: {reason.rstrip('.')}): "
-            "add readable images or remove the class."
+            f"no image of class '{lost[0]}' can be read (for one, {path}): add readable images or "
+            "remove the class."
         )
     return kept
 

@@ -66,7 +66,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
     paper = "Gao et al. 2021, arXiv 2110.04544"
     search = Search(train={"blend": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)})
     learned = ("down_", "up_")
-    least = {"blend": 0, "reduction": 1, "epochs": 0, "lr": 0}
+    least = {"reduction": 1}
 
     down_: npt.NDArray[np.float32]
     up_: npt.NDArray[np.float32]

@@ -1,7 +1,7 @@
 """The contract of every head: a scikit-learn classifier on frozen features.
 
 A head is written by subclassing :class:`Head` and giving ``learned`` (the names of its arrays),
-``least`` (the smallest value of each numeric setting), ``_learn(support)`` and
+``least`` (of numeric settings that may not go down to 0), ``_learn(support)`` and
 ``_logits(features)``. Validation, labels, text, probabilities
 and the saved form are here, once.
 
@@ -152,14 +152,14 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         defaults = type(self)().settings()
         for name, value in self.settings().items():
-            default, least = defaults[name], self.least.get(name)
+            default, least = defaults[name], self.least.get(name, 0)
             if isinstance(default, bool):
                 right, expected = isinstance(value, bool), "true or false"
             else:
                 whole = isinstance(default, int)
                 kind = Integral if whole else Real
                 right = isinstance(value, kind) and not isinstance(value, bool)
-                right = right and least is not None and least <= value < np.inf
+                right = right and least <= value < np.inf
                 expected = f"a {'whole ' if whole else ''}number from {least:g}"
             if not right:
                 raise InputError(

@@ -61,7 +61,6 @@ class TipAdapter(Head):
     paper = "Zhang et al. 2022, arXiv 2207.09519"
     search = Search(sweep={"sharpness": _SHARPNESS}, blend="blend")
     learned = ("keys_", "key_labels_")
-    least = {"blend": 0, "sharpness": 0}
 
     keys_: npt.NDArray[np.float32]
     key_labels_: npt.NDArray[np.int64]
@@ -119,13 +118,6 @@ class TipAdapterF(TipAdapter):
         sweep={"sharpness": _SHARPNESS},
         blend="blend",
     )
-    least = {
-        **TipAdapter.least,
-        "train_blend": 0,
-        "train_sharpness": 0,
-        "epochs": 0,
-        "lr": 0,
-    }
 
     def __init__(
         self,
