@@ -15,7 +15,8 @@ demo: $(VENV)/ready
 	$(BIN)/handful demo --out handful-demo
 
 test: $(VENV)/ready lint
-	$(BIN)/python -m pytest -n $(JOBS)
+	# One thread in each worker: threads of several workers would wait for one another.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

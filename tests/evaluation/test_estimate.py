@@ -146,8 +146,8 @@ def test_from_cross_validation_carried_to_all_shots(name: str, given: dict[str, 
     at_zero = zero_shot.accuracy if name == "tip-adapter" else 1 / 5
     expected = accuracy_at(4, in_folds, 3, at_zero, 5)
     assert in_folds + 0.005 < expected == pytest.approx(found.accuracy)
-    # The step along the curve is uncertain by half its length.
-    step = Estimate.of(expected, 20, "cross-validation", uncertain=(expected - in_folds) / 2)
+    # The step along the curve is uncertain by its own length.
+    step = Estimate.of(expected, 20, "cross-validation", uncertain=expected - in_folds)
     assert (found.low, found.high) == pytest.approx((step.low, step.high))
 
 

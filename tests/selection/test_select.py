@@ -266,13 +266,15 @@ def test_tip_adapters_candidates_are_the_sharpnesses_each_with_its_best_blend() 
 
 
 def test_the_images_right_around_the_best_blend_are_those_of_other_blends() -> None:
-    """Even steps of the share α/(1 + α), the first of them zero-shot itself."""
+    """Multiples of the best, a factor of up to 8 either way, and zero-shot itself."""
     task = toy(noise=4.0, validation=12)
     found = select("tip-adapter", task, "val", sharpness=5.5).selection_
     (candidate,) = found.candidates
-    columns = candidate.around.shape[1]
-    for column, share in enumerate(np.linspace(0, 0.98, columns)):
-        head = TipAdapter(**task.head_arguments(), sharpness=5.5, blend=share / (1 - share))
+    multiples = np.array([0, 1 / 8, 1 / 4, 1 / 2, 1 / 2**0.5, 2**0.5, 2, 4, 8])
+    blends = np.minimum(multiples * candidate.settings["blend"], 100)
+    assert candidate.around.shape[1] == len(blends)
+    for column, blend in enumerate(blends):
+        head = TipAdapter(**task.head_arguments(), sharpness=5.5, blend=blend)
         right = head.fit(task.X, task.y).predict(task.X_val) == task.y_val
         np.testing.assert_array_equal(candidate.around[:, column], right)
     assert 0.2 < candidate.around[:, 0].mean() < 0.95

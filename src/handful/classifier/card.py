@@ -8,14 +8,26 @@ from handful.evaluation.estimate import Estimate
 
 __all__ = ["in_words", "model_card"]
 
+_SOURCES = {
+    "validation": "from {} validation images",
+    "cross-validation": "from {} images by cross-validation",
+    "support": "from the {} training images",
+}
+_WHY = {
+    "validation": "Measured on the validation images, and corrected for the choice of settings on "
+    "them.",
+    "cross-validation": "Estimated from the training images alone, each judged by a classifier "
+    "that had not seen it, and corrected for the choice of settings.",
+    "support": "Measured on the training images, from which this method learns nothing.",
+}
 
-def in_words(estimate: Estimate | None) -> str:
-    """Return an estimate as ``91.2 % (90 % interval 86.0 to 95.1, from 76 images)``."""
-    if estimate is None:
-        return "not measured"
+
+def in_words(estimate: Estimate) -> str:
+    """Return ``91.2% on new images (90% interval 86.0% to 95.1%, from 76 validation images)``."""
+    source = _SOURCES[estimate.source].format(estimate.images)
     return (
-        f"{estimate.accuracy:.1%} ({estimate.level:.0%} interval {estimate.low:.1%} to "
-        f"{estimate.high:.1%}, {estimate.source}, {estimate.images} images)"
+        f"{estimate.accuracy:.1%} on new images ({estimate.level:.0%} interval "
+        f"{estimate.low:.1%} to {estimate.high:.1%}, {source})"
     )
 
 
@@ -40,15 +52,9 @@ def model_card(
         "Not measured: with one image per class none can be held out. Give validation images, or "
         "two images per class, to get an estimate."
         if estimate is None
-        else "Estimated from the training images alone, each judged by a classifier that had not "
-        "seen it, and corrected for the choice of settings. It holds for new images of the same "
-        "kind, not for other cameras, places or times."
+        else f"{_WHY[estimate.source]} It holds for new images of the same kind, not for other "
+        "cameras, places or times."
     )
-    if estimate is not None and estimate.source == "validation":
-        why = (
-            "Measured on the validation images, and corrected for the choice of settings on them. "
-            "It holds for new images of the same kind, not for other cameras, places or times."
-        )
     made_with = (
         f"`{encoder['spec']}` (fingerprint `{encoder['fingerprint'][:16]}`)"
         if encoder["fingerprint"]
@@ -72,8 +78,8 @@ handful predict THIS_FOLDER image.jpg
 
 | | accuracy |
 |---|---|
-| this classifier | {in_words(estimate)} |
-| class names alone (zero-shot) | {in_words(zero_shot)} |
+| this classifier | {in_words(estimate) if estimate else "not measured"} |
+| class names alone (zero-shot) | {in_words(zero_shot) if zero_shot else "not measured"} |
 
 {why}
 

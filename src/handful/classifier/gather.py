@@ -187,7 +187,7 @@ def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -
 
 def row_digests(X: npt.NDArray[Any]) -> tuple[str, ...]:
     """Return the SHA-256 of each row of features, by which it is known again."""
-    return tuple(hashlib.sha256(np.ascontiguousarray(row, dtype="<f4")).hexdigest() for row in X)
+    return tuple(hashlib.sha256(np.asarray(row, "<f4").tobytes()).hexdigest() for row in X)
 
 
 def _draw(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,6 +19,7 @@ import numpy as np
 
 from handful.classifier.card import model_card
 from handful.classifier.identity import EncoderIdentity
+from handful.datasets.missing import exists, refuse_missing
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     Classifier = TypeVar("Classifier", bound=FewShotClassifier)
 
-__all__ = ["FORMAT_VERSION", "load_classifier", "save_classifier"]
+__all__ = ["FORMAT_VERSION", "load_classifier", "refuse_foreign", "save_classifier"]
 
 FORMAT_VERSION = 1
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -76,14 +78,15 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
         },
     }
     card = model_card(config, classifier.estimate_, classifier.zero_shot_)
-    if folder.is_dir():
-        _refuse_foreign(folder)
+    if overwrite:
+        refuse_foreign(folder)
     try:
         with new_folder(folder, overwrite=overwrite) as temporary:
             (temporary / _WEIGHTS).write_bytes(weights)
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
-            (temporary / _CONFIG).write_text(text + "\n", encoding="utf-8")
-            (temporary / _CARD).write_text(card, encoding="utf-8")
+            # Names of folders need not be valid text; the escape is JSON's own.
+            for name, content in ((_CONFIG, text + "\n"), (_CARD, card)):
+                (temporary / name).write_text(content, "utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return folder
@@ -103,14 +106,30 @@ def load_classifier(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
         raise InputError(
-            f"{folder / _CONFIG} is damaged ({error}): fit and save the classifier again."
+            f"{folder / _CONFIG} is damaged ({why}): fit and save the classifier again."
         ) from error
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Overwriting replaces a whole folder: never one that holds anything but a classifier."""
-    foreign = sorted({entry.name for entry in folder.iterdir()} - {_CONFIG, _WEIGHTS, _CARD})
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to overwrite anything but a saved classifier or an empty folder.
+
+    Raises:
+        InputError: a file, or a folder that holds anything else.
+    """
+    if not exists(folder):
+        return
+    try:
+        inside = {entry.name for entry in folder.iterdir()}
+        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _CARD})
+        # Models of other programs have a config.json and a model.safetensors, too.
+        if not foreign and inside and not _is_ours(folder / _CONFIG):
+            foreign = sorted(inside)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be overwritten ({error.strerror}): give another name."
+        ) from error
     if foreign:
         raise InputError(
             f"{folder} holds other files ('{foreign[0]}'): only a saved classifier is overwritten, "
@@ -118,19 +137,32 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
+def _is_ours(path: Path) -> bool:
+    try:
+        _read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _LIMIT:
+        raise ValueError("it is far too large")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or config.get("format") != "handful classifier":
+        raise ValueError("it does not describe a classifier of handful")
+    return config
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / _CONFIG
+    refuse_missing(folder, "the folder of a saved classifier")
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {what}: expected the folder of a saved classifier.")
+        raise InputError(f"{folder} is a file: expected the folder of a saved classifier.")
     if not path.is_file():
         raise InputError(f"{folder} is not a saved classifier: it has no {_CONFIG}.")
     try:
-        if path.stat().st_size > _LIMIT:
-            raise ValueError("it is far too large")
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or config.get("format") != "handful classifier":
-            raise ValueError("it does not describe a classifier of handful")
+        config = _read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     found = config.get("format_version")
@@ -145,20 +177,29 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _rebuild(
     kind: type[Classifier], folder: Path, config: dict[str, Any], encoder: str | Encoder | None
 ) -> Classifier:
+    if config["method"] not in registry.names():
+        raise InputError(
+            f"{folder} was fitted with method {config['method']!r}, which this handful does not "
+            "have: install the version of handful that wrote it (see its README.md)."
+        )
     method = registry.get(config["method"])
-    classes = tuple(str(name) for name in config["classes"])
+    classes, identity = _class_names(config["classes"]), _identity(config)
     arrays = _read_weights(folder / _WEIGHTS, method, config)
-    head = method.from_arrays(
-        arrays, np.arange(len(classes)), config["settings"], float(config["logit_scale"])
-    )
+    logit_scale = float(config["logit_scale"])
+    if not 0 < logit_scale < math.inf:
+        raise ValueError(f"its logit scale is {logit_scale}")
     text = arrays["text_"]
-    if text.shape != (len(classes), config["dim"]):
+    if text.shape != (len(classes), identity.dim):
         raise InputError(
             f"{folder} is damaged: its class embeddings have shape {text.shape}, expected "
-            f"({len(classes)}, {config['dim']})."
+            f"({len(classes)}, {identity.dim})."
         )
-    # A forward pass finds arrays whose shapes do not fit one another.
-    head.logits(np.ones((1, config["dim"])))
+    head = method.from_arrays(arrays, np.arange(len(classes)), config["settings"], logit_scale)
+    try:
+        head.check_settings()
+    except InputError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    _check_answers(head, folder / _WEIGHTS)
     classifier = kind(
         encoder,
         config["method"],
@@ -169,7 +210,7 @@ def _rebuild(
     )
     classifier.head_ = head
     classifier.classes_ = classes
-    classifier.encoder_ = EncoderIdentity(**config["encoder"])
+    classifier.encoder_ = identity
     classifier.templates_ = tuple(config["templates"])
     classifier.counts_ = tuple(config["support"]["counts"])
     classifier.digests_ = frozenset(config["support"]["digests"])
@@ -177,6 +218,34 @@ def _rebuild(
     classifier.estimate_ = Estimate(**config["estimate"]) if config["estimate"] else None
     classifier.zero_shot_ = Estimate(**config["zero_shot"]) if config["zero_shot"] else None
     return classifier
+
+
+def _class_names(names: Any) -> tuple[str, ...]:
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not texts or len(set(names)) < max(2, len(names)):
+        raise ValueError("its classes are not two or more different names")
+    return tuple(names)
+
+
+def _identity(config: dict[str, Any]) -> EncoderIdentity:
+    identity = EncoderIdentity(**config["encoder"])
+    texts = isinstance(identity.spec, str) and isinstance(identity.fingerprint, str | None)
+    if not texts or identity.dim != config["dim"]:
+        raise ValueError("its encoder is not a spec, a fingerprint and the width of the features")
+    return identity
+
+
+def _check_answers(head: Head, path: Path) -> None:
+    """Find, by one forward pass, arrays that do not fit one another or are not finite."""
+    try:
+        logits = head.logits(np.ones((1, head.n_features_in_)))
+        fits = logits.shape == (1, len(head.classes_)) and np.isfinite(logits).all()
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{path} is damaged (its arrays give no number for each class): fit and save again."
+        )
 
 
 def _read_weights(path: Path, method: type[Head], config: dict[str, Any]) -> dict[str, Any]:

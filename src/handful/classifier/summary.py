@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 from typing import TYPE_CHECKING
 
+from handful.classifier.card import in_words
 from handful.datasets.names import readable
-from handful.evaluation.estimate import Estimate
 
 if TYPE_CHECKING:
     from handful.classifier.few_shot import FewShotClassifier
+    from handful.methods.head import Head
 
 __all__ = ["next_step", "summary"]
 
@@ -20,7 +23,7 @@ _POLICIES = {
 
 
 def summary(classifier: FewShotClassifier, images: str) -> list[str]:
-    """Return the lines: classes, images, encoder, method, settings, estimated accuracy."""
+    """Return lines of 80 columns: classes, images, encoder, method, settings, accuracy."""
     head = classifier.head_
     assert head is not None
     names, counts = classifier.classes_, classifier.counts_
@@ -30,52 +33,61 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
         if len(set(counts)) == 1
         else f"{min(counts)} to {max(counts)} per class"
     )
-    searched = head.search.settings()
-    selection = classifier.selection_
-    chosen = {k: v for k, v in head.settings().items() if k in searched}
-    settings = ", ".join(f"{k} {v:.3g}" for k, v in chosen.items())
-    how = _POLICIES[selection["policy"]] if searched else ""
-    identity = classifier.encoder_
-    encoder = (identity.spec if identity else "") or "unknown (features file)"
+    identity, estimate, zero_shot = classifier.encoder_, classifier.estimate_, classifier.zero_shot_
     lines = [
-        f"Classes       {len(names)}: {listed}",
-        f"Images        {sum(counts)} ({per_class}) from {images}",
-        f"Encoder       {encoder}",
-        f"Method        {classifier.method}" + (f": {settings}, {how}" if searched else ""),
-        f"Accuracy      {_in_words(classifier.estimate_)}",
+        ("Classes", f"{len(names)}: {listed}"),
+        ("Images", f"{sum(counts)} ({per_class}) from {images}"),
+        ("Encoder", (identity.spec if identity else "") or "unknown (features file)"),
+        ("Method", ", ".join([classifier.method, *_settings(classifier, head)])),
+        ("Accuracy", in_words(estimate) if estimate else "not known: no image could be held out"),
     ]
-    if classifier.zero_shot_ is not None and classifier.method != "zero-shot":
-        lines.append(f"  names only  {_in_words(classifier.zero_shot_)}")
+    if zero_shot is not None and classifier.method != "zero-shot":
+        lines.append(("  names only", in_words(zero_shot)))
     respelt = [(name, readable(name)) for name in names if readable(name) != name]
     if respelt and classifier.templates_:
         name, read = respelt[0]
-        lines.append(f"Names         '{name}' is read as '{read}'")
-    for setting in selection["border"]:
-        lines.append(f"Note          {setting} was chosen at the end of its range")
-    return lines
+        lines.append(("Names", f"'{name}' is read as '{read}'"))
+    for setting in classifier.selection_["border"]:
+        lines.append(("Note", f"{setting} was chosen at the end of its range"))
+    return [
+        textwrap.fill(
+            text,
+            80,
+            initial_indent=label.ljust(14),
+            subsequent_indent=" " * 14,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for label, text in lines
+    ]
+
+
+def _settings(classifier: FewShotClassifier, head: Head) -> list[str]:
+    """Return what was searched or given, and how it was chosen."""
+    given, searched = classifier.settings, head.search.settings()
+    words = [
+        f"{name} {value:.3g}" + (" (given)" if name in given else "")
+        for name, value in head.settings().items()
+        if name in given or name in searched
+    ]
+    if set(searched) - set(given):
+        words.append(_POLICIES[classifier.selection_["policy"]])
+    return words
 
 
 def next_step(classifier: FewShotClassifier, images: str, out: str) -> str:
     """Return the one most useful next step."""
     estimate, zero_shot = classifier.estimate_, classifier.zero_shot_
-    if min(classifier.counts_) == 1 or estimate is None:
+    again = f"handful fit {shlex.quote(images)} --out NEW"
+    if classifier.method == "zero-shot":
+        return f"learn from the images, too: {again}"
+    if classifier.gathered_ is not None and classifier.gathered_.unused:
+        return f"learn from the other {classifier.gathered_.unused} images, too: {again}"
+    if estimate is None:
         return "add a second image per class: then the accuracy can be measured"
-    if (
-        zero_shot is not None
-        and classifier.method != "zero-shot"
-        and (estimate.accuracy < zero_shot.accuracy)
-    ):
-        return f"the names alone may do better: handful fit {images} --method zero-shot --out NEW"
+    if zero_shot is not None and estimate.accuracy < zero_shot.accuracy:
+        return f"the names alone may do better: {again} --method zero-shot"
     if estimate.high - estimate.low > 0.2 or estimate.accuracy < 0.8:
         fewest = min(zip(classifier.counts_, classifier.classes_, strict=True))
         return f"add images, first of '{fewest[1]}' ({fewest[0]} now), and fit again"
-    return f"test it on images that it has not seen: handful evaluate {out} OTHER_FOLDER"
-
-
-def _in_words(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "cannot be estimated from one image per class"
-    return (
-        f"{estimate.accuracy:.1%} on new images (90 % interval {estimate.low:.1%} to "
-        f"{estimate.high:.1%}; {estimate.source}, {estimate.images} images)"
-    )
+    return f"test it on images that it has not seen: handful evaluate {shlex.quote(out)} OTHERS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,16 +42,18 @@ def _tell(found: dict[str, Any], out: Path) -> None:
         (row["method"], row["shots"]): f"{row['mean']:.1%} ± {row['deviation']:.1%}"
         for row in found["table"]
     }
+    say()
     print_table(
         ["method", *(f"{k} shot{'s' if k > 1 else ''}" for k in shots)],
         [[m, *(cells[m, k] for k in shots)] for m in methods],
     )
+    say()
     say(f"A '{found['method']}' classifier, fitted on {found['shots']} photographs of each, says")
     for answer in found["predictions"]:
         right = "right" if answer["label"] == answer["truth"] else f"it is a {answer['truth']}"
         say(f"  {answer['image']}: {answer['label']} {answer['probability']:.1%} ({right})")
     say()
     say(f"It is saved in {out}. Try")
-    say(f"  handful predict {out} YOUR_IMAGE.jpg --top 3")
+    say(f"  handful predict {shlex.quote(str(out))} YOUR_IMAGE.jpg --top 3")
     say("and then your own: a folder with one sub-folder of images per class,")
     say("  handful fit YOUR_FOLDER --out my-classifier")

@@ -10,6 +10,7 @@ import typer
 from handful.cli.options import EncoderOption, ForceOption, JsonOption, StrictOption
 from handful.cli.output import print_json, say, warn_skipped
 from handful.errors import InputError
+from handful.paths import refuse_existing
 
 __all__ = ["embed"]
 
@@ -18,6 +19,7 @@ def embed(
     images: Annotated[
         str,
         typer.Argument(
+            metavar="IMAGES",
             help="A folder of class folders, a table.csv, or coop:SPLIT.json@ROOT.",
             show_default=False,
         ),
@@ -36,8 +38,13 @@ def embed(
             show_default=False,
         ),
     ] = None,
-    views: Annotated[int, typer.Option(help="Augmented encodings of each image besides.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the augmented views.")] = 1,
+    views: Annotated[
+        int,
+        typer.Option(
+            metavar="V", min=0, max=1000, help="Augmented encodings of each image besides."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the augmented views.")] = 1,
     strict: StrictOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -45,10 +52,7 @@ def embed(
     """Encode images and class names into a features file."""
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}: expected a name that ends in .safetensors.")
-    if views < 0:
-        raise InputError(f"--views is {views}: expected 0 or more.")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
+    refuse_existing(out, overwrite=force, folder=False)
     from handful.datasets.source import open_images
     from handful.encoders.spec import DEFAULT_ENCODER, load_encoder
     from handful.features.embed import embed_images

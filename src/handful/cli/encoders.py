@@ -19,5 +19,5 @@ def encoders(as_json: JsonOption = False) -> None:
         print_table(
             ["encoder", "what", "here"],
             [[k.pattern, k.what, "yes" if k.available else "no"] for k in kinds],
-            wrap=1,
+            wrap=(1,),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from handful.cli.options import JsonOption, StrictOption
-from handful.cli.output import print_json, print_table, say
+from handful.cli.output import print_json, print_table, say, warn_unverified
 
 if TYPE_CHECKING:
     from handful.evaluation.report import Evaluation
@@ -19,11 +19,15 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="Folder that 'handful fit' wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Folder that 'handful fit' wrote.", show_default=False
+        ),
     ],
     images: Annotated[
         str,
         typer.Argument(
+            metavar="IMAGES",
             help="Labelled images, as for 'fit'; of several splits, the test split.",
             show_default=False,
         ),
@@ -57,6 +61,7 @@ def evaluate(
             "--strict stops at the first and names it.",
             file=sys.stderr,
         )
+    warn_unverified(classifier)
     if as_json:
         print_json({**found.to_json(), "verified": classifier.verified})
     else:
@@ -66,13 +71,15 @@ def evaluate(
 def _tell(found: Evaluation) -> None:
     say(
         f"Accuracy           {found.accuracy:.1%}  "
-        f"(90 % interval {found.low:.1%} to {found.high:.1%}, {found.n} images)"
+        f"(90% interval {found.low:.1%} to {found.high:.1%}, {found.n} images)"
     )
     say(f"Calibration error  {found.calibration_error:.1%}")
     say()
     rows = [[c.label, f"{c.recall:.0%}", str(c.n)] for c in found.per_class]
     print_table(["class", "recall", "images"], rows)
     if found.confusions:
+        say()
         say("Most frequent mistakes")
+        say()
         mistakes = [[c.label, c.predicted, str(c.n)] for c in found.confusions[:8]]
         print_table(["is", "taken for", "images"], mistakes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from handful.cli.options import EncoderOption, ForceOption, JsonOption, StrictOp
 from handful.cli.output import print_json, say, warn_skipped
 from handful.errors import InputError
 from handful.methods.registry import DEFAULT_METHOD
+from handful.paths import refuse_existing
 
 if TYPE_CHECKING:
     from handful.classifier import FewShotClassifier
@@ -23,6 +25,7 @@ def fit(
     images: Annotated[
         str,
         typer.Argument(
+            metavar="IMAGES",
             help="A folder of class folders, a table.csv (image, label, optional split and group), "
             "coop:SPLIT.json@ROOT, or a features file.",
             show_default=False,
@@ -34,7 +37,9 @@ def fit(
         str, typer.Option(metavar="NAME", help="See 'handful methods'.")
     ] = DEFAULT_METHOD,
     shots: Annotated[str, typer.Option(metavar="K|all", help="Images per class.")] = "all",
-    seed: Annotated[int, typer.Option(help="Of sampling, folds and training.")] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="S", min=0, help="Of sampling, folds and training.")
+    ] = 1,
     select: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +59,10 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    views: Annotated[int, typer.Option(help="Augmented encodings per training image.")] = 0,
+    views: Annotated[
+        int,
+        typer.Option(metavar="V", min=0, max=1000, help="Augmented encodings per training image."),
+    ] = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,13 +79,12 @@ def fit(
     """Learn classes from images and save a classifier."""
     wanted = parse_shots(shots)
     given = dict(_parse_setting(text) for text in settings or ())
-    if views < 0:
-        raise InputError(f"--views is {views}: expected 0 or more.")
-    if out.exists() and not force:
-        # Said before the work, not after it.
-        raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
+    # Said before the work, not after it.
+    refuse_existing(out, overwrite=force, folder=True)
     from handful.classifier import FewShotClassifier
+    from handful.classifier.saved import refuse_foreign
 
+    refuse_foreign(out)
     classifier = FewShotClassifier(
         encoder,
         method,
@@ -138,5 +145,7 @@ def _tell(classifier: FewShotClassifier, images: str, out: Path) -> None:
         say(line)
     say(f"Saved         {out}")
     say()
-    say(f"Use it:       handful predict {out} new.jpg")
+    identity = classifier.encoder_
+    new = "new.jpg" if identity and identity.fingerprint else "new.safetensors"
+    say(f"Use it:       handful predict {shlex.quote(str(out))} {new}")
     say(f"Next:         {next_step(classifier, images, str(out))}")

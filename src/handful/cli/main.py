@@ -6,18 +6,19 @@ else. Verbs import what they need when they run, so that ``--help`` answers at o
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import UsageError
+from typer import TyperException
 from typer.main import get_command
 
 from handful import __version__
 from handful.cli import demo, embed, encoders, evaluate, fit, methods, predict
-from handful.errors import HandfulError, InputError
+from handful.errors import HandfulError, InputError, did_you_mean
 
 __all__ = ["app", "main"]
 
@@ -51,7 +52,13 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version.",
+        ),
     ] = False,
 ) -> None:
     pass
@@ -60,6 +67,9 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be valid text: what cannot be written is escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -70,9 +80,8 @@ def _run(arguments: list[str]) -> int:
         )
         sys.stdout.flush()
         return int(status or 0)
-    except UsageError as error:
-        words = error.format_message().replace("Input should be", "it should be")
-        return _complain(words.rstrip(".") + "; see 'handful --help'.", 2)
+    except TyperException as error:
+        return _complain(_explain(error), 2)
     except InputError as error:
         return _complain(str(error), 2)
     except HandfulError as error:
@@ -83,6 +92,18 @@ def _run(arguments: list[str]) -> int:
         # The reader of our output has gone (handful … | head): nothing more to say.
         sys.stderr.close()
         return 1
+
+
+def _explain(error: TyperException) -> str:
+    """Say what is wrong with the call: the value that was given, the nearest option."""
+    words = error.format_message().rstrip(".").replace("Input should be", "expected")
+    if faults := getattr(error.__cause__, "errors", None):
+        words = words.replace("Invalid value", f"Invalid value '{faults()[0]['input']}'")
+    if near := getattr(error, "possibilities", None):
+        words = f"{error.message}.{did_you_mean(str(getattr(error, 'option_name', '')), near)}"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "handful"
+    return f"{words}{'' if words.endswith('?') else '.'} See '{command} --help'."
 
 
 def _complain(sentence: str, status: int) -> int:

@@ -30,5 +30,5 @@ def methods(as_json: JsonOption = False) -> None:
         print_table(
             ["method", "what it does", "paper", "searched"],
             [[m.name, m.summary, m.paper, ", ".join(m.search.settings())] for m in found],
-            wrap=1,
+            wrap=(1, 2, 3),
         )

@@ -10,12 +10,17 @@ from handful.errors import InputError
 
 __all__ = ["EncoderOption", "ForceOption", "JsonOption", "StrictOption", "parse_shots"]
 
+# The empty metavar keeps typer from showing that a switch takes a value.
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
+    bool,
+    typer.Option(
+        "--json", metavar="", help="One JSON document on standard output, nothing else there."
+    ),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+ForceOption = Annotated[bool, typer.Option("--force", metavar="", help="Overwrite what is there.")]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="An unreadable image is an error, not a warning.")
+    bool,
+    typer.Option("--strict", metavar="", help="An unreadable image is an error, not a warning."),
 ]
 EncoderOption = Annotated[
     str | None,

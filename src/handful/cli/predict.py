@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from handful.cli.options import JsonOption
-from handful.cli.output import print_json, say
+from handful.cli.output import print_json, say, warn_unverified
 from handful.errors import InputError
 
 __all__ = ["predict"]
@@ -16,13 +16,22 @@ __all__ = ["predict"]
 
 def predict(
     model: Annotated[
-        Path, typer.Argument(help="Folder that 'handful fit' wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Folder that 'handful fit' wrote.", show_default=False
+        ),
     ],
     images: Annotated[
         list[str],
-        typer.Argument(help="Image files, folders, or one features file.", show_default=False),
+        typer.Argument(
+            metavar="IMAGE",
+            help="Image files, folders, or one features file.",
+            show_default=False,
+        ),
     ],
-    top: Annotated[int, typer.Option(metavar="N", help="Show the N most probable labels.")] = 1,
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Show the N most probable labels.")
+    ] = 1,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -34,8 +43,6 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in images."""
-    if top < 1:
-        raise InputError(f"--top is {top}: expected 1 or more.")
     from handful.classifier import FewShotClassifier
     from handful.datasets.folder import find_images
     from handful.datasets.source import is_features_file
@@ -61,12 +68,7 @@ def predict(
                 _tell(answer)
     if as_json:
         print_json(answers)
-    if not classifier.verified:
-        typer.echo(
-            "handful: warning: unverified: the classifier was fitted on a features file, so "
-            f"nothing shows that '{encoder}' is the encoder that made it.",
-            err=True,
-        )
+    warn_unverified(classifier)
 
 
 def _answer(name: str, row: Any, classes: tuple[str, ...], top: int) -> dict[str, Any]:

@@ -12,8 +12,9 @@ mended without training anything more:
    to the full number of shots along the learning curve of
    :mod:`handful.functional.learning_curve`, which starts at the zero-shot accuracy for heads that
    start from text and at 1/C for the others, and has no constant to fit.
-3. *Few images were judged*: the interval is Jeffreys' for their number, widened as if the step
-   along the learning curve were uncertain by half its length.
+3. *Few images were judged*, by heads that other draws of the shots would have made better or worse:
+   the interval is Jeffreys' for the number of images, widened as if the step along the learning
+   curve were uncertain by its own length. That matters at two shots and hardly at sixteen.
 
 With one image per class nothing can be held out; then there is no estimate, and ``fit`` says so.
 """
@@ -115,7 +116,7 @@ def estimate_accuracy(
         in_fold = shots * float(np.mean([len(t.fit) for t in trials])) / len(task.X)
         in_folds = accuracy
         accuracy = accuracy_at(shots, in_folds, in_fold, at_zero, n_classes)
-        uncertain = (accuracy - in_folds) / 2
+        uncertain = accuracy - in_folds
     return Estimate.of(accuracy, _distinct(trials), source, uncertain), zero_shot
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 from handful.benchmark.held_out import held_out_accuracy
 from handful.classifier import FewShotClassifier
 from handful.classifier.gather import gather_images
+from handful.classifier.saved import refuse_foreign
 from handful.datasets.sampling import few_shot
 from handful.datasets.source import open_images
 from handful.encoders.spec import load_encoder
@@ -18,6 +21,7 @@ from handful.errors import InputError
 from handful.features.store import FeatureStore
 from handful.methods import registry
 from handful.methods.registry import DEFAULT_METHOD
+from handful.paths import refuse_existing
 
 __all__ = ["PHOTOS", "run_demo"]
 
@@ -37,10 +41,12 @@ def run_demo(out: Path, *, overwrite: bool) -> dict[str, Any]:
         InputError: ``out`` is there, is not the classifier of an earlier demo, and ``overwrite``
             is false; or the extra ``lite`` is not installed.
     """
-    again = (out / "config.json").is_file()
-    if out.exists() and not (overwrite or again):
-        raise InputError(f"{out} exists already: give another --out, or --force to overwrite it.")
     source = open_images(PHOTOS)
+    shots, seed = _SHOTS[-1], _SEEDS[0]
+    support = few_shot(source.train.labels, shots, seed).support
+    overwrite = overwrite or _is_earlier_demo(out, [source.train.paths[row] for row in support])
+    refuse_existing(out, overwrite=overwrite, folder=True)
+    refuse_foreign(out)
     encoder = load_encoder("lite")
     everything = gather_images(
         source,
@@ -63,10 +69,8 @@ def run_demo(out: Path, *, overwrite: bool) -> dict[str, Any]:
         shots=_SHOTS,
         seeds=_SEEDS,
     )
-    shots = _SHOTS[-1]
-    classifier = FewShotClassifier(encoder, DEFAULT_METHOD, shots=shots).fit(PHOTOS)
-    classifier.save(out, overwrite=overwrite or again)
-    support = few_shot(source.train.labels, shots, classifier.seed).support
+    classifier = FewShotClassifier(encoder, DEFAULT_METHOD, shots=shots, seed=seed).fit(PHOTOS)
+    classifier.save(out, overwrite=overwrite)
     rest = np.setdiff1d(np.arange(len(source.train)), support)
     # One photograph of each of three classes: the first that was held out.
     shown = [int(rest[source.train.labels[rest] == label][0]) for label in (1, 4, 8)]
@@ -92,3 +96,12 @@ def run_demo(out: Path, *, overwrite: bool) -> dict[str, Any]:
             for row, p in zip(shown, probabilities, strict=True)
         ],
     }
+
+
+def _is_earlier_demo(out: Path, support: Sequence[Path]) -> bool:
+    """Return whether ``out`` was fitted on these photographs; only that is replaced unasked."""
+    try:
+        digests = FewShotClassifier.load(out).digests_
+    except InputError:
+        return False
+    return digests == {hashlib.sha256(path.read_bytes()).hexdigest() for path in support}

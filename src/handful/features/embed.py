@@ -68,15 +68,16 @@ def embed_images(
     ]
     rows.sort(key=lambda row: (row[0], row[1].as_posix()))
     shown = (CENTRE, *random_views(views, seed=seed)) if views else (CENTRE,)
+    # Before the work: a template may be wrong.
+    wanted = resolve_templates(templates, encoder.default_templates) if encoder.has_text else None
     encoded = encode_images(
         encoder, [path for _, path, _ in rows], views=shown, store=store, strict=strict
     )
     kept = [rows[row] for row in encoded.kept]
     if not kept:
         raise InputError(f"none of the {len(rows)} images of {source.name} can be read.")
-    texts = wanted = None
-    if encoder.has_text:
-        wanted = resolve_templates(templates, encoder.default_templates)
+    texts = None
+    if wanted is not None:
         names = [readable(name) for name in source.class_names]
         texts = class_embeddings(encoder, names, wanted, store)
     features = Features(

@@ -19,10 +19,9 @@ __all__ = ["Candidate", "Judge", "Trial"]
 
 Bools = npt.NDArray[np.bool_]
 
-# Where a blend is searched exactly, the images right at these blends stand for the continuum when
-# the estimate of accuracy is corrected for the search: even steps of the share α/(1 + α).
-_SHARES = np.linspace(0, 0.98, 15)
-_BLENDS = _SHARES / (1 - _SHARES)
+# Where a blend is searched exactly, the images right at these multiples of the best one stand for
+# the continuum when the estimate of accuracy is corrected for the search.
+_AROUND = np.array([0, 1 / 8, 1 / 4, 1 / 2, 1 / 2**0.5, 2**0.5, 2, 4, 8])
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,9 @@ class Judge:
             here[blend] = best_blend(base, direction, labels, limit=limit).blend
             low, high = right_intervals(base, direction, labels)
             right = (low < here[blend]) & (here[blend] < high)
+            blends = np.minimum(_AROUND * here[blend], limit)
             # Blend 0 is zero-shot itself, so its interval is closed there.
-            around = ((low[:, None] < _BLENDS) | (low == 0)[:, None]) & (high[:, None] > _BLENDS)
+            around = ((low[:, None] < blends) | (low == 0)[:, None]) & (high[:, None] > blends)
             yield Candidate(here, right, around)
 
 
