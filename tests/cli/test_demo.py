@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
+from handful.errors import InputError
 from handful.examples import demo
 from handful.methods import registry
 
@@ -28,10 +29,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory, lite: None, handful):
 
 @pytest.mark.slow
 def test_demo_as_it_is(handful_process, lite: None, tmp_path: Path) -> None:
-    started = time.monotonic()
     out = tmp_path / "handful-demo"
     ran = handful_process("demo", "--out", out, HANDFUL_CACHE=str(tmp_path / "cache"))
-    took = time.monotonic() - started
     said = ran.done()
     head = next(line for line in said.splitlines() if line.startswith("method"))
     assert re.fullmatch(r"method +1 shot +2 shots", head)
@@ -47,8 +46,6 @@ def test_demo_as_it_is(handful_process, lite: None, tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in said.splitlines() if str(out) not in line)
     photo = next(demo.PHOTOS.glob("windmill/*.webp"))
     assert "windmill" in handful_process("predict", out, photo).done()
-    # Not a measurement: five times what it may take on two idle cores.
-    assert took < 300
 
 
 @pytest.mark.slow
@@ -63,8 +60,6 @@ def test_demo_document_and_again_without_force(quick) -> None:
     assert config["support"]["counts"] == [2] * 9
     assert len(found["predictions"]) == 3
     learnt = set(config["support"]["digests"])
-    import hashlib
-
     for answer in found["predictions"]:
         photo = demo.PHOTOS / answer["image"]
         assert photo.parent.name == answer["truth"]
@@ -90,23 +85,21 @@ def test_demo_replaces_nothing_of_the_users(
     mine = tmp_path / "mine"
     shutil.copytree(model, mine)
     before = (mine / "config.json").read_bytes()
-    quick("--out", mine).refused(f"{mine} exists already", "--force")
+    quick("--json", "--out", mine).refused(f"{mine} exists already", "--force")
     assert (mine / "config.json").read_bytes() == before
     other = tmp_path / "model"
     other.mkdir()
     (other / "config.json").write_text("{}")
     (other / "model.safetensors").write_text("precious")
-    quick("--out", other).refused(f"{other} exists already")
-    quick("--out", other, "--force").refused("holds other files")
+    quick("--json", "--out", other).refused(f"{other} exists already")
+    quick("--json", "--out", other, "--force").refused("holds other files")
     assert (other / "model.safetensors").read_text() == "precious"
 
 
 def test_demo_needs_its_extra(quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handful.errors import InputError
-
     def missing(spec: str) -> None:
         raise InputError(f"the encoder {spec} needs packages: pip install 'handful[lite]'.")
 
     monkeypatch.setattr(demo, "load_encoder", missing)
-    quick("--out", tmp_path / "out").refused("pip install 'handful[lite]'")
+    quick("--json", "--out", tmp_path / "out").refused("pip install 'handful[lite]'")
     assert not (tmp_path / "out").exists()

@@ -126,11 +126,13 @@ class FewShotClassifier:
             InputError: the images, the method or a setting cannot be used; the message says why.
         """
         check_request(self.method, self.select, self.settings)
-        gathered = self._gather(images, labels)
+        gathered, identity, templates = self._gather(images, labels)
         task = gathered.task
         head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
         self.estimate_, self.zero_shot_ = estimate_accuracy(head, task, random_state=self.seed)
         self.head_ = head
+        self.encoder_ = identity
+        self.templates_ = templates
         self.classes_ = gathered.class_names
         self.counts_ = gathered.counts
         self.digests_ = frozenset(gathered.digests)
@@ -138,7 +140,10 @@ class FewShotClassifier:
         self.gathered_ = gathered
         return self
 
-    def _gather(self, images: Images | ImageSource, labels: Sequence[str] | None) -> Gathered:
+    def _gather(
+        self, images: Images | ImageSource, labels: Sequence[str] | None
+    ) -> tuple[Gathered, EncoderIdentity, tuple[str, ...]]:
+        """Return what is learnt from, with which encoder and which templates."""
         if self.text_pool not in POOLINGS:
             raise InputError(
                 f"there is no text pooling '{self.text_pool}': use {' or '.join(POOLINGS)}."
@@ -156,26 +161,25 @@ class FewShotClassifier:
                     "with 'handful embed'."
                 )
             features = load_features(Path(images))
-            self.encoder_ = EncoderIdentity.of_features(features)
-            self.templates_ = features.templates or ()
-            return gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
+            gathered = gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
+            return gathered, EncoderIdentity.of_features(features), features.templates or ()
         source = _source(images, labels)
         encoder = self._load_encoder(DEFAULT_ENCODER)
-        self.encoder_ = EncoderIdentity.of_encoder(encoder)
-        self.templates_ = (
+        templates = (
             resolve_templates(self.templates, encoder.default_templates) if encoder.has_text else ()
         )
-        return gather_images(
+        gathered = gather_images(
             source,
             encoder,
             shots=self.shots,
             seed=self.seed,
-            templates=self.templates_,
+            templates=templates,
             text_pool=self.text_pool,
             views=self.views,
             store=self._open_store(),
             strict=self.strict,
         )
+        return gathered, EncoderIdentity.of_encoder(encoder), templates
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -235,11 +239,12 @@ class FewShotClassifier:
         Raises:
             InputError: a label is none of the classes, or an image cannot be read.
         """
+        head = self._fitted()
         if isinstance(images, str | Path) and is_features_file(images):
             features = load_features(Path(images))
             rows, labels = self._test_rows(features, str(images))
             X = self._rows(features, str(images))[rows]
-            found = evaluate_probabilities(self._fitted().predict_proba(X), labels, self.classes_)
+            found = evaluate_probabilities(head.predict_proba(X), labels, self.classes_)
             seen = sum(digest in self.digests_ for digest in row_digests(X))
             return replace(found, seen_in_training=seen)
         if not isinstance(images, LabelledImages):
@@ -268,7 +273,7 @@ class FewShotClassifier:
             )
         seen = sum(digest in self.digests_ for digest in encoded.digests)
         found = evaluate_probabilities(
-            self._fitted().predict_proba(encoded.features[:, 0]), labels, self.classes_
+            head.predict_proba(encoded.features[:, 0]), labels, self.classes_
         )
         return replace(found, seen_in_training=seen, skipped=len(encoded.skipped))
 

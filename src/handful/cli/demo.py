@@ -25,7 +25,7 @@ def demo(
     from handful.examples.demo import run_demo
 
     if not as_json:
-        say("104 photographs of 9 things, and the embedded encoder 'lite': no network is used.")
+        say("104 photographs of 9 things and the embedded encoder 'lite'; no network is used.")
         say()
     found = run_demo(out, overwrite=force)
     if as_json:

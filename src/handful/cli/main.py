@@ -32,6 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_STOPPED = 130  # what typer makes of a KeyboardInterrupt, and shells of SIGINT
+
 _MAIN, _MORE, _LISTS = "Everyday", "More", "What there is"
 app.command(rich_help_panel=_MAIN)(fit.fit)
 app.command(rich_help_panel=_MAIN)(predict.predict)
@@ -79,7 +81,7 @@ def _run(arguments: list[str]) -> int:
             arguments or ["--help"], prog_name="handful", standalone_mode=False
         )
         sys.stdout.flush()
-        return int(status or 0)
+        return _stopped() if status == _STOPPED else int(status or 0)
     except TyperException as error:
         return _complain(_explain(error), 2)
     except InputError as error:
@@ -87,11 +89,15 @@ def _run(arguments: list[str]) -> int:
     except HandfulError as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("stopped; what was encoded is kept.", 130)
+        return _stopped()
     except BrokenPipeError:
         # The reader of our output has gone (handful … | head): nothing more to say.
         sys.stderr.close()
         return 1
+
+
+def _stopped() -> int:
+    return _complain("stopped; what was encoded is kept.", _STOPPED)
 
 
 def _explain(error: TyperException) -> str:
