@@ -223,7 +223,7 @@ def test_lists_and_labels_go_together(encoder, pictures: Path) -> None:
         classifier.fit(pictures, ["a", "b"])
     with pytest.raises(InputError, match="only one class, 'a'"):
         classifier.fit(paths, ["a"] * 12)
-    with pytest.raises(InputError, match="expected some of every class|no training images"):
+    with pytest.raises(InputError, match="the list of images has no training images"):
         classifier.fit([], [])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -62,7 +61,7 @@ def test_what_comes_back_is_the_same(
 
 
 def test_what_is_in_the_folder(fitted: FewShotClassifier, model: Path) -> None:
-    assert set(os.listdir(model)) == FILES
+    assert {path.name for path in model.iterdir()} == FILES
     config = config_of(model)
     assert config["format_version"] == saved.FORMAT_VERSION == 1
     assert config["method"] == "tip-adapter"
@@ -145,7 +144,7 @@ def test_a_failure_while_writing_leaves_nothing_new_behind(
             fitted.save(out, overwrite=overwrite)
         if isinstance(error, OSError):
             assert str(raised.value) == f"{out} cannot be written: No space left on device."
-    assert os.listdir(place) == (["out"] if overwrite else [])
+    assert [path.name for path in place.iterdir()] == (["out"] if overwrite else [])
     if overwrite:
         again = FewShotClassifier.load(out, encoder=fitted.encoder)
         np.testing.assert_array_equal(again.predict_proba(new), fitted.predict_proba(new))
@@ -384,11 +383,11 @@ def test_a_config_that_lacks_something(model: Path, refused, key: str) -> None:
 
 
 def test_no_classifier_there(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(InputError, match="modle does not exist.*Did you mean 'model'"):
+    with pytest.raises(InputError, match=r"modle does not exist.*Did you mean 'model'"):
         FewShotClassifier.load(tmp_path / "modle")
-    with pytest.raises(InputError, match="is not a saved classifier: it has no config.json"):
+    with pytest.raises(InputError, match="is not a saved classifier: it has no config"):
         FewShotClassifier.load(tmp_path)
-    with pytest.raises(InputError, match="config.json is a file"):
+    with pytest.raises(InputError, match=r"config\.json is a file"):
         FewShotClassifier.load(model / "config.json")
 
 

@@ -140,9 +140,7 @@ def features(learnt: Path, handful: Command, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def of_features(
-    features: Path, handful: Command, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def of_features(features: Path, handful: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier fitted on a features file that does not tell its encoder."""
     from dataclasses import replace
 

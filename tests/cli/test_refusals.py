@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +21,7 @@ def out(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "written"
     folder.mkdir()
     yield folder / "out"
-    assert os.listdir(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 # -- the images ------------------------------------------------------------------------------------
@@ -242,14 +241,20 @@ def test_features_that_cannot_be_evaluated_on(handful, changed, model: Path) -> 
         "text_features": None,
         "templates": None,
     }
-    handful("evaluate", model, changed(**nameless, labels=np.arange(9))).refused("label 8", "0 to 2")
+    handful("evaluate", model, changed(**nameless, labels=np.arange(9))).refused(
+        "label 8", "0 to 2"
+    )
 
 
 def test_features_files_that_are_none(handful, model: Path, out: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.safetensors"
     handful("predict", model, bad).refused(f"{bad} does not exist")
     bad.write_bytes(b"no features")
-    for arguments in (("fit", bad, "--out", out), ("predict", model, bad), ("evaluate", model, bad)):
+    for arguments in (
+        ("fit", bad, "--out", out),
+        ("predict", model, bad),
+        ("evaluate", model, bad),
+    ):
         handful(*arguments).refused(f"{bad} is not a safetensors file")
 
 
@@ -404,7 +409,7 @@ def test_an_existing_classifier_is_kept_unless_forced(
     assert before == (model / "config.json").read_bytes()
     handful("fit", learnt, "--out", out, "--method", "zero-shot", "--force").done()
     assert b"zero-shot" in (out / "config.json").read_bytes()
-    assert os.listdir(tmp_path) == ["model"]
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_an_existing_features_file_is_kept_unless_forced(
@@ -417,7 +422,7 @@ def test_an_existing_features_file_is_kept_unless_forced(
     assert out.read_bytes() == b"precious"
     handful("embed", images, "--out", out, "--force").done()
     assert len(load_features(out).image_features) == 9
-    assert os.listdir(out.parent) == [out.name]
+    assert list(out.parent.iterdir()) == [out]
 
 
 @pytest.mark.parametrize(
@@ -473,13 +478,15 @@ def test_names_that_cannot_be_written(handful, learnt: Path, tmp_path: Path) -> 
     for out in (tmp_path / ("x" * 300), tmp_path / "file" / "model"):
         handful("fit", learnt, "--out", out, *QUICK).refused("cannot be written")
         handful("embed", learnt, "--out", f"{out}.safetensors").refused("cannot be written")
-    assert os.listdir(tmp_path) == ["file"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 # -- the saved classifier (more in tests/classifier) -----------------------------------------------
 
 
-def test_saved_classifiers_that_are_none(handful, others: Path, model: Path, tmp_path: Path) -> None:
+def test_saved_classifiers_that_are_none(
+    handful, others: Path, model: Path, tmp_path: Path
+) -> None:
     for verb in ("predict", "evaluate"):
         handful(verb, model.with_name("classifer"), others).refused(
             "does not exist", "Did you mean 'classifier'?"

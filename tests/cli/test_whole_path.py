@@ -114,9 +114,7 @@ def test_table_with_splits(handful, learnt: Path, others: Path, tmp_path: Path) 
         rows += [f"{p},{name},{s}" for p, s in zip(paths, splits, strict=True)]
     table.write_text("\n".join(rows))
     model = tmp_path / "model"
-    fitted = handful(
-        "fit", table, "--out", model, "--method", "tip-adapter", "--json"
-    ).document()
+    fitted = handful("fit", table, "--out", model, "--method", "tip-adapter", "--json").document()
     assert fitted["selection"]["policy"] == "val"
     assert fitted["selection"]["images"] == 3
     assert fitted["images"] == dict.fromkeys(CLASSES, 1)
@@ -162,9 +160,12 @@ def test_features_file_with_splits(handful, learnt: Path, features: Path, tmp_pa
     )
     assert one["weights_sha256"] == other["weights_sha256"]
     assert one["settings"] == other["settings"]
-    assert handful(
-        "evaluate", tmp_path / "plain", tmp_path / "plain.safetensors", "--json"
-    ).document()["n"] == 3
+    assert (
+        handful(
+            "evaluate", tmp_path / "plain", tmp_path / "plain.safetensors", "--json"
+        ).document()["n"]
+        == 3
+    )
 
 
 def test_evaluate_warns_of_images_seen_in_training(

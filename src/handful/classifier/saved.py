@@ -239,12 +239,12 @@ def _identity(config: dict[str, Any]) -> EncoderIdentity:
 
 def _check_answers(head: Head, path: Path) -> None:
     """Find, by one forward pass, arrays that do not fit one another or are not finite."""
-    logits = None
+    logits = np.empty((0, 0))
     with warnings.catch_warnings(), suppress(RuntimeError, IndexError, TypeError, ValueError):
         warnings.simplefilter("ignore")
         logits = head.logits(np.eye(2, head.n_features_in_))
     finite = all(np.isfinite(array).all() for array in (logits, *head.arrays().values()))
-    if logits is None or logits.shape != (2, len(head.classes_)) or not finite:
+    if logits.shape != (2, len(head.classes_)) or not finite:
         raise InputError(
             f"{path} is damaged (its arrays give no number for each class): fit and save again."
         )

@@ -154,7 +154,7 @@ class ImageSource:
             )
 
     def for_test(self) -> LabelledImages:
-        """Return what to evaluate on: the test images where there are any, else all images."""
+        """Return what to evaluate on: the test images where there are any, else ``train``."""
         return self.test if self.test is not None else self.train
 
     @property

@@ -151,7 +151,8 @@ def without_search_bias(
     on_left_out = (left_out @ right * best).sum(axis=1) / best.sum(axis=1)
     apparent = 1 - float(right.mean(axis=0).max())
     honest = 1 - float(on_left_out.sum() / left_out.sum())
-    # How much choosing overfits: 0 not at all, 1 as if a setting were taken blindly.
+    # How much choosing overfits: 0 not at all, 1 as if a setting were taken blindly. Their rule has
+    # the error of guessing the label in its place; here the settings are what is chosen.
     blind = 1 - float(right.mean())
     overfitting = (honest - apparent) / (blind - apparent) if blind > apparent else 0.0
     weight = 0.632 / (1 - 0.368 * min(1.0, max(0.0, overfitting)))
