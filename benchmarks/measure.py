@@ -63,17 +63,7 @@ def draws(shared: Path) -> Iterator[Draw]:
 
 def _image_draws(source, root, shots, seeds, pool) -> Iterator[Draw]:
     encoder = load_encoder("lite")
-    everything = gather_images(
-        open_images(root),
-        encoder,
-        shots="all",
-        seed=1,
-        templates=encoder.default_templates,
-        text_pool="norm_mean_norm",
-        views=0,
-        store=FeatureStore(),
-        strict=True,
-    ).task
+    everything = gather_images(open_images(root), encoder, store=FeatureStore()).task
     for k in shots:
         for seed in seeds:
             aside = few_shot(everything.y, pool or k, seed).support

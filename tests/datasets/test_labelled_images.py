@@ -78,3 +78,9 @@ def test_source_refuses_splits_that_do_not_fit_together() -> None:
         ImageSource(some(0, 1), None, some(0, names=("dog", "cat"), prefix="t"), "mine")
     with pytest.raises(InputError, match=r"0\.jpg is both a train and a test image"):
         ImageSource(some(0, 1), None, some(0), "mine")
+
+
+def test_a_class_name_that_is_no_text_is_refused() -> None:
+    """Folder names are bytes; what is not UTF-8 in them comes as a lone surrogate."""
+    with pytest.raises(InputError, match=r"'caf\\udce9' is not readable text"):
+        LabelledImages((Path("1.jpg"),), np.array([0]), ("caf\udce9",))

@@ -18,8 +18,9 @@ from handful.classifier.gather import (
     row_digests,
 )
 from handful.classifier.identity import EncoderIdentity
+from handful.classifier.labels import Images, columns_of, judged_rows, source_of
 from handful.datasets.images import ImageSource, LabelledImages
-from handful.datasets.source import is_features_file, open_images
+from handful.datasets.source import is_features_file
 from handful.encoders.protocol import Encoder
 from handful.encoders.spec import DEFAULT_ENCODER, load_encoder
 from handful.encoders.templates import resolve_templates
@@ -35,8 +36,6 @@ from handful.methods.registry import DEFAULT_METHOD
 from handful.selection.select import check_request, select
 
 __all__ = ["FewShotClassifier"]
-
-Images = str | Path | Sequence[str | Path]
 
 _MOST_VIEWS = 1000
 _SEEDS = 2**32  # scikit-learn takes no larger one
@@ -163,7 +162,7 @@ class FewShotClassifier:
             features = load_features(Path(images))
             gathered = gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
             return gathered, EncoderIdentity.of_features(features), features.templates or ()
-        source = _source(images, labels)
+        source = source_of(images, labels)
         encoder = self._load_encoder(DEFAULT_ENCODER)
         templates = (
             resolve_templates(self.templates, encoder.default_templates) if encoder.has_text else ()
@@ -242,29 +241,21 @@ class FewShotClassifier:
         head = self._fitted()
         if isinstance(images, str | Path) and is_features_file(images):
             features = load_features(Path(images))
-            rows, labels = self._test_rows(features, str(images))
+            rows, labels = judged_rows(features, str(images), self.classes_)
             X = self._rows(features, str(images))[rows]
             found = evaluate_probabilities(head.predict_proba(X), labels, self.classes_)
             seen = sum(digest in self.digests_ for digest in row_digests(X))
             return replace(found, seen_in_training=seen)
         if not isinstance(images, LabelledImages):
             if not isinstance(images, ImageSource):
-                images = _source(images, None, to_learn=False)
+                images = source_of(images, None, to_learn=False)
             name, images = images.name, images.for_test()
             if not len(images):
                 raise InputError(f"{name} has validation images only: none to evaluate on.")
-        position = {name: column for column, name in enumerate(self.classes_)}
-        for name, count in zip(images.class_names, images.counts(), strict=True):
-            if count and name not in position:
-                raise InputError(
-                    f"class '{name}' is none of the {len(self.classes_)} classes of the "
-                    f"classifier ({', '.join(self.classes_[:5])}"
-                    f"{', …' if len(self.classes_) > 5 else ''}): rename it or leave it out."
-                )
+        columns = columns_of(images, self.classes_)
         encoded = encode_images(
             self._own_encoder(), images.paths, store=self._open_store(), strict=self.strict
         )
-        columns = np.array([position.get(name, -1) for name in images.class_names])
         labels = columns[images.labels[encoded.kept]]
         if not len(labels):
             raise InputError(
@@ -276,26 +267,6 @@ class FewShotClassifier:
             head.predict_proba(encoded.features[:, 0]), labels, self.classes_
         )
         return replace(found, seen_in_training=seen, skipped=len(encoded.skipped))
-
-    def _test_rows(
-        self, features: Features, name: str
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if features.labels is None:
-            raise InputError(f"{name} has no labels: evaluation needs them.")
-        if features.class_names and tuple(features.class_names) != self.classes_:
-            raise InputError(
-                f"{name} has other classes than the classifier: expected {len(self.classes_)} "
-                f"from '{self.classes_[0]}' to '{self.classes_[-1]}' in the same order."
-            )
-        if features.labels.max() >= len(self.classes_):
-            raise InputError(
-                f"{name} has label {features.labels.max()}: expected 0 to "
-                f"{len(self.classes_) - 1}, the classes of the classifier."
-            )
-        rows = np.arange(len(features.labels))
-        if features.split is not None and (features.split == 2).any():
-            rows = np.flatnonzero(features.split == 2)
-        return rows, features.labels[rows]
 
     def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
         self._fitted()
@@ -363,23 +334,3 @@ class FewShotClassifier:
         if self.head_ is None:
             raise InputError("this classifier is not fitted yet: call fit first, or load one.")
         return self.head_
-
-
-def _source(
-    images: Images | ImageSource, labels: Sequence[str] | None, *, to_learn: bool = True
-) -> ImageSource:
-    if labels is not None and isinstance(images, ImageSource | str | Path):
-        raise InputError("labels go with a list of images: a folder or table has its own.")
-    if isinstance(images, ImageSource):
-        return images
-    if isinstance(images, str | Path):
-        return open_images(images, to_learn=to_learn)
-    if labels is None:
-        raise InputError("a list of images needs labels: fit(paths, labels).")
-    if len(labels) != len(images):
-        raise InputError(f"there are {len(images)} images but {len(labels)} labels.")
-    names = tuple(sorted({str(label) for label in labels}))
-    position = {name: row for row, name in enumerate(names)}
-    rows = np.array([position[str(label)] for label in labels], dtype=np.int64)
-    train = LabelledImages(tuple(Path(i) for i in images), rows, names)
-    return ImageSource(train, None, None, "the list of images")

@@ -61,13 +61,13 @@ def gather_images(
     source: ImageSource,
     encoder: Encoder,
     *,
-    shots: Shots,
-    seed: int,
-    templates: Sequence[str],
-    text_pool: Pooling,
-    views: int,
-    store: FeatureStore | None,
-    strict: bool,
+    shots: Shots = "all",
+    seed: int = 1,
+    templates: Sequence[str] | None = None,
+    text_pool: Pooling = "norm_mean_norm",
+    views: int = 0,
+    store: FeatureStore | None = None,
+    strict: bool = True,
 ) -> Gathered:
     """Draw the support set, encode it with its validation images and class names.
 
@@ -76,7 +76,7 @@ def gather_images(
         encoder: encodes both sides.
         shots: images per class, drawn as CoOp does, or ``all``.
         seed: of the draw and of the views.
-        templates, text_pool: how class names become class embeddings.
+        templates, text_pool: how class names become class embeddings; None: as the encoder likes.
         views: augmented encodings per support image; 0 for none.
         store: where features are kept.
         strict: an unreadable image is an error instead of a warning.
@@ -113,7 +113,7 @@ def gather_images(
     text = None
     if encoder.has_text:
         names = [readable(name) for name in source.class_names]
-        raw = class_embeddings(encoder, names, templates, store)
+        raw = class_embeddings(encoder, names, templates or encoder.default_templates, store)
         text = pool_templates(torch.from_numpy(raw), text_pool).numpy()
     X = encoded.features[:, 0]
     task = FewShotTask(

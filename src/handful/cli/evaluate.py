@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from handful.cli.options import JsonOption, StrictOption
+from handful.cli.options import JsonOption, ModelArgument, OtherEncoderOption, StrictOption
 from handful.cli.output import print_json, print_table, say, warn_unverified
 
 if TYPE_CHECKING:
@@ -18,12 +17,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="Folder that 'handful fit' wrote.", show_default=False
-        ),
-    ],
+    model: ModelArgument,
     images: Annotated[
         str,
         typer.Argument(
@@ -32,14 +26,7 @@ def evaluate(
             show_default=False,
         ),
     ],
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC",
-            help="For a classifier fitted on a features file: the encoder of the images.",
-            show_default=False,
-        ),
-    ] = None,
+    encoder: OtherEncoderOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from handful.errors import InputError
 
-__all__ = ["EncoderOption", "ForceOption", "JsonOption", "StrictOption", "parse_shots"]
+__all__ = [
+    "EncoderOption",
+    "ForceOption",
+    "JsonOption",
+    "ModelArgument",
+    "OtherEncoderOption",
+    "StrictOption",
+    "parse_shots",
+]
 
 # The empty metavar keeps typer from showing that a switch takes a value.
 JsonOption = Annotated[
@@ -30,6 +39,20 @@ EncoderOption = Annotated[
         help="See 'handful encoders'; left out: lite.",
         show_default=False,
     ),
+]
+
+OtherEncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="SPEC",
+        help="For a classifier fitted on a features file: the encoder of the images.",
+        show_default=False,
+    ),
+]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="Folder that 'handful fit' wrote.", show_default=False),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handful.cli.options import JsonOption
+from handful.cli.options import JsonOption, ModelArgument, OtherEncoderOption
 from handful.cli.output import print_json, say, warn_unverified
 from handful.errors import InputError
 
@@ -15,12 +15,7 @@ __all__ = ["predict"]
 
 
 def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="Folder that 'handful fit' wrote.", show_default=False
-        ),
-    ],
+    model: ModelArgument,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -32,14 +27,7 @@ def predict(
     top: Annotated[
         int, typer.Option(metavar="N", min=1, help="Show the N most probable labels.")
     ] = 1,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC",
-            help="For a classifier fitted on a features file: the encoder of the images.",
-            show_default=False,
-        ),
-    ] = None,
+    encoder: OtherEncoderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in images."""

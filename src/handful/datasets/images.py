@@ -68,6 +68,11 @@ class LabelledImages:
                 )
         if not all(name.strip() for name in self.class_names):
             raise InputError(f"a class name is empty among {list(self.class_names)}: give it one.")
+        for name in self.class_names:
+            if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
+                raise InputError(
+                    f"the class name {name!a} is not readable text: rename the class folder."
+                )
         if len(set(self.class_names)) != len(self.class_names):
             twice = next(name for name in self.class_names if self.class_names.count(name) > 1)
             raise InputError(f"the class name '{twice}' stands for two labels: rename one of them.")

@@ -48,17 +48,7 @@ def run_demo(out: Path, *, overwrite: bool) -> dict[str, Any]:
     refuse_existing(out, overwrite=overwrite, folder=True)
     refuse_foreign(out)
     encoder = load_encoder("lite")
-    everything = gather_images(
-        source,
-        encoder,
-        shots="all",
-        seed=1,
-        templates=encoder.default_templates,
-        text_pool="norm_mean_norm",
-        views=0,
-        store=FeatureStore(),
-        strict=True,
-    ).task
+    everything = gather_images(source, encoder, store=FeatureStore()).task
     assert everything.class_embeddings is not None
     table = held_out_accuracy(
         everything.X,
