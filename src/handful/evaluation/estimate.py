@@ -94,9 +94,11 @@ def estimate_accuracy(
     zero_shot = None
     if task.class_embeddings is not None:
         judged = trials if policy == "val" else Trial.support(task)
-        right = np.concatenate([_zero_shot_right(task, trial) for trial in judged])
+        names_only = ZeroShot(**task.head_arguments()).fit(task.X, task.y)
         zero_shot = Estimate.of(
-            float(right.mean()), _distinct(judged), source if policy == "val" else "support"
+            _accuracy(names_only, judged),
+            _distinct(judged),
+            source if policy == "val" else "support",
         )
         if isinstance(head, ZeroShot):
             return zero_shot, zero_shot
@@ -113,7 +115,7 @@ def estimate_accuracy(
         n_classes = len(head.classes_)
         at_zero = 1 / n_classes
         if head.starts_from_text and zero_shot is not None:
-            at_zero = float(np.mean(np.concatenate([_zero_shot_right(task, t) for t in trials])))
+            at_zero = _accuracy(names_only, trials)
         shots = len(task.X) / len(np.unique(task.y))
         in_fold = shots * float(np.mean([len(t.fit) for t in trials])) / len(task.X)
         in_folds = accuracy
@@ -164,7 +166,6 @@ def _distinct(trials: list[Trial]) -> int:
     return sum(len(np.unique(t.groups)) for t in trials)
 
 
-def _zero_shot_right(task: FewShotTask, trial: Trial) -> npt.NDArray[np.bool_]:
-    head = ZeroShot(**task.head_arguments()).fit(task.X, task.y)
-    found: npt.NDArray[np.bool_] = head.predict(trial.X) == trial.y
-    return found
+def _accuracy(head: Head, trials: list[Trial]) -> float:
+    """Share of the judged images that a fitted head has right."""
+    return float(np.mean(np.concatenate([head.predict(t.X) == t.y for t in trials])))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BestBlend", "best_blend", "right_intervals"]
+__all__ = ["BestBlend", "best_blend", "best_of_intervals", "right_intervals"]
 
 Array = npt.NDArray[np.float64]
 
@@ -67,15 +67,24 @@ def best_blend(
 ) -> BestBlend:
     """Return the middle of the best plateau of blends in [0, ``limit``].
 
+    Args:
+        base, direction, labels: as in :func:`right_intervals`.
+        limit: the largest blend considered.
+    """
+    return best_of_intervals(*right_intervals(base, direction, labels), limit=limit)
+
+
+def best_of_intervals(lower: Array, upper: Array, *, limit: float = 100.0) -> BestBlend:
+    """Return the middle of the plateau in [0, ``limit``] that lies in the most intervals.
+
     Of several plateaus with equally many images right, the longest is taken. Length and middle
     are measured on α/(1 + α), the share of the second term: on α itself a plateau that is open
     towards infinity would always be the longest, and its middle would depend on ``limit``.
 
     Args:
-        base, direction, labels: as in :func:`right_intervals`.
+        lower, upper: ends of open intervals ``(N,)``, as :func:`right_intervals` gives them.
         limit: the largest blend considered.
     """
-    lower, upper = right_intervals(base, direction, labels)
     upper = np.minimum(upper, limit)
     open_ = lower < upper
     lower, upper = lower[open_], upper[open_]

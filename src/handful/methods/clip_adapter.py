@@ -94,9 +94,6 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
         self.logit_scale = logit_scale
         self.random_state = random_state
 
-    def _learn(self, support: Support) -> None:
-        self._learn_many([self], [support])
-
     @classmethod
     def _learn_many(cls, heads: Sequence[Self], supports: Sequence[Support]) -> None:
         same = ("reduction", "output_relu", "epochs", "lr")

@@ -111,7 +111,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def _learn_many(cls, heads: Sequence[Self], supports: Sequence[Support]) -> None:
-        """Learn several heads; overridden where one batched computation is faster."""
+        """Learn several heads; overridden, instead of ``_learn``, where they train as one batch."""
         for head, support in zip(heads, supports, strict=True):
             head._learn(support)
 
@@ -132,7 +132,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: shapes disagree, a label has no row, or there is only one class.
         """
-        self._learn(self._support(X, y, views))
+        self._learn_many([self], [self._support(X, y, views)])
         return self
 
     @classmethod

@@ -146,9 +146,6 @@ class TipAdapterF(TipAdapter):
         self.epochs = epochs
         self.lr = lr
 
-    def _learn(self, support: Support) -> None:
-        self._learn_many([self], [support])
-
     @classmethod
     def _learn_many(cls, heads: Sequence[Self], supports: Sequence[Support]) -> None:
         for run in batches_by_size(heads, supports, _TRAINING):

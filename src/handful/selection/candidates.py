@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from handful.functional.exact_blend import best_blend, right_intervals
+from handful.functional.exact_blend import best_of_intervals, right_intervals
 from handful.methods.head import Head
 from handful.selection.folds import Fold
 from handful.task import FewShotTask
@@ -155,8 +155,8 @@ class Judge:
                 yield Candidate(here, right, right[:, None])
                 continue
             limit = self.search.blend_limit
-            here[blend] = best_blend(base, direction, labels, limit=limit).blend
             low, high = right_intervals(base, direction, labels)
+            here[blend] = best_of_intervals(low, high, limit=limit).blend
             right = (low < here[blend]) & (here[blend] < high)
             blends = np.minimum(_AROUND * here[blend], limit)
             # Blend 0 is zero-shot itself, so its interval is closed there.
