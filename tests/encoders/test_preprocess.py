@@ -107,11 +107,32 @@ def test_identity_tells_all_settings_apart() -> None:
         Preprocess(style="coop"),
         Preprocess(mean=(0.5, 0.5, 0.5)),
         Preprocess(std=(0.5, 0.5, 0.5)),
+        Preprocess(resize=256),
+        Preprocess(resample="bilinear"),
+        Preprocess(crop="floor"),
     ]
     assert first.identity == Preprocess().identity
-    assert len({p.identity for p in [first, *others]}) == 5
+    assert len({p.identity for p in [first, *others]}) == 1 + len(others)
     # One of the others per setting: a new setting must enter the identity, and this list.
     assert len(others) == len(dataclasses.fields(Preprocess))
+
+
+def test_settings_that_change_nothing_do_not_enter_the_identity() -> None:
+    assert Preprocess(resize=224).identity == Preprocess().identity
+    both = Preprocess(style="coop")
+    assert Preprocess(style="coop", crop="floor").identity == both.identity
+    # What stores and classifiers of the first version were keyed with.
+    assert Preprocess().identity.startswith("preprocess-1:clip:224:bicubic:mean=0.48145466,")
+    assert Preprocess().identity.count(":") == 5
+
+
+def test_a_crop_after_a_larger_resize() -> None:
+    image = noise(60, 40)
+    whole = np.asarray(image.resize((48, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(Preprocess(20, resize=32)(image), whole[6:26, 14:34])
+    squashed = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
+    found = Preprocess(20, "coop", resize=32, resample="bilinear")(image)
+    np.testing.assert_array_equal(found, squashed[6:26, 6:26])
 
 
 def test_wrong_settings() -> None:
@@ -119,3 +140,9 @@ def test_wrong_settings() -> None:
         Preprocess(style="clp")
     with pytest.raises(InputError, match="input size is 0 pixels"):
         Preprocess(0)
+    with pytest.raises(InputError, match="input size is 0 pixels"):
+        Preprocess(resize=0)
+    with pytest.raises(InputError, match=r"filter 'bicubi' is unknown.*Did you mean 'bicubic'"):
+        Preprocess(resample="bicubi")
+    with pytest.raises(InputError, match=r"crop 'flor' is unknown.*Did you mean 'floor'"):
+        Preprocess(crop="flor")
