@@ -12,7 +12,7 @@ from pathlib import Path
 
 from handful.errors import InputError
 
-__all__ = ["cache_folder", "new_file", "new_folder", "refuse_existing"]
+__all__ = ["cache_folder", "configuration_file", "new_file", "new_folder", "refuse_existing"]
 
 
 def cache_folder() -> Path:
@@ -28,6 +28,24 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "handful"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
+
+
+def configuration_file() -> Path:
+    """Return the file in which the user may keep choices (it need not exist).
+
+    ``HANDFUL_CONFIG`` names another; otherwise ``handful/config.toml`` in the operating system's
+    folder for configurations.
+    """
+    named = os.environ.get("HANDFUL_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
+    else:
+        folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return folder / "handful" / "config.toml"
 
 
 def refuse_existing(path: Path, *, overwrite: bool, folder: bool) -> None:

@@ -37,14 +37,6 @@ def test_kinds(lite, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not encoder_kinds()[0].available
 
 
-@pytest.mark.parametrize("spec", ["hf:openai/clip-vit-base-patch16", "dir:x", "open_clip:RN50/y"])
-def test_kinds_of_later_versions_say_so(spec: str) -> None:
-    if spec.partition(":")[0] in PROVIDERS:
-        pytest.skip("this version has it")
-    with pytest.raises(InputError, match="this version of handful does not have yet: use one of"):
-        load_encoder(spec)
-
-
 @pytest.mark.parametrize(
     ("spec", "nearest"),
     [("lit", "lite"), ("Lite", "lite"), ("openclip:RN50/openai", "open_clip"), ("h:a/b", "hf")],

