@@ -26,7 +26,7 @@ def test_fit_says_what_was_learnt_and_what_to_do(handful, learnt: Path, tmp_path
     for words in (
         r"^Classes       3: dam, fish, windmill$",
         r"^Images        6 \(2 each\) from\s",
-        r"^Encoder       lite$",
+        r"^Encoder       lite \(the default\)$",
         r"^Method        tip-adapter, blend [\d.]+, sharpness [\d.]+, by cross-validation",
         r"^Accuracy      [\d.]+% on new images \(90% interval [\d.]+% to [\d.]+%",
         r"^  names only  [\d.]+% on new images",

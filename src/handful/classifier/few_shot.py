@@ -21,8 +21,9 @@ from handful.classifier.identity import EncoderIdentity
 from handful.classifier.labels import Images, columns_of, judged_rows, source_of
 from handful.datasets.images import ImageSource, LabelledImages
 from handful.datasets.source import is_features_file
+from handful.encoders.default import default_encoder
 from handful.encoders.protocol import Encoder
-from handful.encoders.spec import DEFAULT_ENCODER, load_encoder
+from handful.encoders.spec import load_encoder
 from handful.encoders.templates import resolve_templates
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate, estimate_accuracy
@@ -63,6 +64,7 @@ class FewShotClassifier:
         estimate_: estimated accuracy on new images, or None where nothing could be held out.
         zero_shot_: the same of the class names alone, or None without text.
         gathered_: what was learnt from; None in a loaded classifier.
+        encoder_why_: why this encoder, where none was named; else empty.
         verified: false once an encoder was used that could not be verified to be the one learnt
             with, which happens with features files that do not tell theirs.
 
@@ -109,6 +111,7 @@ class FewShotClassifier:
         self.estimate_: Estimate | None = None
         self.zero_shot_: Estimate | None = None
         self.gathered_: Gathered | None = None
+        self.encoder_why_ = ""
         self.verified = True
 
     # -- learning ------------------------------------------------------------------------------
@@ -163,10 +166,12 @@ class FewShotClassifier:
             gathered = gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
             return gathered, EncoderIdentity.of_features(features), features.templates or ()
         source = source_of(images, labels)
-        encoder = self._load_encoder(DEFAULT_ENCODER)
-        templates = (
-            resolve_templates(self.templates, encoder.default_templates) if encoder.has_text else ()
-        )
+        if self.encoder is None:
+            default, self.encoder_why_ = default_encoder()
+            encoder = self._load_encoder(default)
+        else:
+            encoder = self._load_encoder(self.encoder)
+        templates = self._templates(encoder)
         gathered = gather_images(
             source,
             encoder,
@@ -179,6 +184,18 @@ class FewShotClassifier:
             strict=self.strict,
         )
         return gathered, EncoderIdentity.of_encoder(encoder), templates
+
+    def _templates(self, encoder: Encoder) -> tuple[str, ...]:
+        if encoder.has_text:
+            return resolve_templates(self.templates, encoder.default_templates)
+        if self.method == "zero-shot" or self.templates is not None:
+            what = "zero-shot" if self.method == "zero-shot" else "a prompt template"
+            raise InputError(
+                f"the encoder {encoder.spec} has no text tower, so {what} has nothing to read "
+                "class names with: choose another method, which then learns from the images alone, "
+                "or a CLIP or SigLIP model."
+            )
+        return ()
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -305,10 +322,8 @@ class FewShotClassifier:
 
     # -- the encoder -------------------------------------------------------------------------------
 
-    def _load_encoder(self, otherwise: str) -> Encoder:
-        """Return the encoder given, or the one that ``otherwise`` names; loaded once."""
+    def _load_encoder(self, given: str | Encoder) -> Encoder:
         if self._loaded is None:
-            given = otherwise if self.encoder is None else self.encoder
             self._loaded = load_encoder(given) if isinstance(given, str) else given
         return self._loaded
 
@@ -321,7 +336,7 @@ class FewShotClassifier:
                 "this classifier was fitted on a features file that does not tell its encoder: "
                 "give it features, or name the encoder with --encoder (encoder=…)."
             )
-        encoder = self._load_encoder(identity.spec)
+        encoder = self._load_encoder(identity.spec if self.encoder is None else self.encoder)
         self.verified = identity.check_encoder(encoder)
         return encoder
 

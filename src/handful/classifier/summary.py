@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from typing import TYPE_CHECKING
@@ -33,11 +34,11 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
         if len(set(counts)) == 1
         else f"{min(counts)} to {max(counts)} per class"
     )
-    identity, estimate, zero_shot = classifier.encoder_, classifier.estimate_, classifier.zero_shot_
+    estimate, zero_shot = classifier.estimate_, classifier.zero_shot_
     lines = [
         ("Classes", f"{len(names)}: {listed}"),
         ("Images", f"{sum(counts)} ({per_class}) from {images}"),
-        ("Encoder", (identity.spec if identity else "") or "unknown (features file)"),
+        ("Encoder", _encoder(classifier)),
         ("Method", ", ".join([classifier.method, *_settings(classifier, head)])),
         ("Accuracy", in_words(estimate) if estimate else "not known: no image could be held out"),
     ]
@@ -60,6 +61,19 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
         )
         for label, text in lines
     ]
+
+
+def _encoder(classifier: FewShotClassifier) -> str:
+    """Return the encoder, the reason for it, and whether it can read."""
+    identity, gathered = classifier.encoder_, classifier.gathered_
+    if identity is None or not identity.spec:
+        return "unknown (features file)"
+    # Ten digits of a commit are enough for people; the classifier keeps all.
+    spec = re.sub(r"@([0-9a-f]{10})[0-9a-f]{30}", r"@\1", identity.spec)
+    notes = [classifier.encoder_why_] if classifier.encoder_why_ else []
+    if gathered is not None and gathered.task.class_embeddings is None:
+        notes.append("without text: it learns from the images alone")
+    return f"{spec} ({'; '.join(notes)})" if notes else spec
 
 
 def _settings(classifier: FewShotClassifier, head: Head) -> list[str]:

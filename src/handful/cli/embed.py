@@ -54,14 +54,15 @@ def embed(
         raise InputError(f"--out is {out}: expected a name that ends in .safetensors.")
     refuse_existing(out, overwrite=force, folder=False)
     from handful.datasets.source import open_images
-    from handful.encoders.spec import DEFAULT_ENCODER, load_encoder
+    from handful.encoders.default import default_encoder
+    from handful.encoders.spec import load_encoder
     from handful.features.embed import embed_images
     from handful.features.file import save_features
     from handful.features.store import FeatureStore
 
     embedded = embed_images(
         open_images(images, to_learn=False),
-        load_encoder(encoder or DEFAULT_ENCODER),
+        load_encoder(encoder or default_encoder().spec),
         templates=templates,
         views=views,
         seed=seed,

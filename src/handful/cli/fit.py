@@ -125,7 +125,7 @@ def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
         "shots": classifier.shots,
         "images": dict(zip(classifier.classes_, classifier.counts_, strict=True)),
         "method": classifier.method,
-        "encoder": asdict(classifier.encoder_),
+        "encoder": asdict(classifier.encoder_) | {"why": classifier.encoder_why_ or "named"},
         "settings": head.settings(),
         "selection": classifier.selection_,
         "estimate": asdict(classifier.estimate_) if classifier.estimate_ else None,

@@ -36,7 +36,7 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="SPEC",
-        help="See 'handful encoders'; left out: lite.",
+        help="See 'handful encoders'; left out: the one of your configuration, else lite.",
         show_default=False,
     ),
 ]
@@ -46,7 +46,8 @@ OtherEncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="SPEC",
-        help="For a classifier fitted on a features file: the encoder of the images.",
+        help="Where the encoder of the classifier lies now, such as dir:FOLDER; for one fitted on "
+        "a features file, the encoder of the images.",
         show_default=False,
     ),
 ]
