@@ -6,7 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress"]
+__all__ = ["notice", "progress"]
+
+
+def notice(text: str) -> None:
+    """Say one line on standard error, in a pipe too: what costs time or space is said before."""
+    print(f"handful: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -16,7 +21,7 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
     Args:
         label: what is being done, in a word or two.
         total: how many units make the whole.
-        unit: name of one unit, in the plural.
+        unit: name of one unit, in the plural; ``bytes`` are shown in kB, MB or GB.
     """
     if not sys.stderr.isatty() or total < 2:
         yield lambda n: None
@@ -24,12 +29,14 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
     from rich.console import Console
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         ProgressColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
+        TransferSpeedColumn,
     )
     from rich.text import Text
 
@@ -37,11 +44,11 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.0f} {unit}/s" if task.speed else "")
 
+    counted = (DownloadColumn(), TransferSpeedColumn())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
+        *(counted if unit == "bytes" else (MofNCompleteColumn(), Rate())),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
