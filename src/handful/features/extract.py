@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["EncodedImages", "encode_images", "stream_images"]
 # with batches of 32 or 64 and two threads, 108 one after the other.
 BATCH_SIZE = 32
 CHUNK_SIZE = 1024
+MOST_ELSEWHERE = 4  # batches of pixels that wait for another process
+PAUSE_S = 0.05  # before looking again whether it is done
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +167,8 @@ class _Chunk:
         self.waiting: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
         self.places: dict[tuple[str, str], tuple[int, int]] = {}
         self.copies: list[tuple[tuple[int, int], tuple[int, int]]] = []
+        # Pixels that another process is encoding: its features will do.
+        self.elsewhere: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
         self.encoded = 0
 
     def add(self, row: int, image: Prepared) -> None:
@@ -184,6 +189,8 @@ class _Chunk:
     def finish(self) -> EncodedImages:
         if self.waiting:
             self._encode()
+        while self.elsewhere:
+            self._look_again()
         for target, source in self.copies:
             self.features[target] = self.features[source]
         complete = len(self.kept) == len(self.features)
@@ -197,6 +204,47 @@ class _Chunk:
         )
 
     def _encode(self) -> None:
+        self._encode_mine()
+        # Pixels of a few batches may be kept; more would fill the memory.
+        while len(self.elsewhere) > MOST_ELSEWHERE * self.batch_size:
+            self._look_again()
+
+    def _encode_mine(self) -> None:
+        """Encode what waits, except what another process has begun."""
+        fingerprint, dim = self.encoder.fingerprint, self.encoder.dim
+        if self.store is not None:
+            mine = self.store.claim(fingerprint, [*self.waiting], dim)
+            for key in [key for key in self.waiting if key not in mine]:
+                self.elsewhere[key] = self.waiting.pop(key)
+        if not self.waiting:
+            return
+        try:
+            self._run_model()
+        except BaseException:
+            if self.store is not None:
+                self.store.release(fingerprint, self.waiting)
+            raise
+        self.waiting.clear()
+
+    def _look_again(self) -> None:
+        """Take what other processes have encoded meanwhile; encode what they have given up."""
+        assert self.store is not None
+        before, encoded = len(self.elsewhere), self.encoded
+        for identity in self.identities:
+            digests = [digest for view, digest in self.elsewhere if view == identity]
+            fingerprint, dim = self.encoder.fingerprint, self.encoder.dim
+            for digest, vector in self.store.images(fingerprint, identity, digests, dim).items():
+                self.features[self.places[identity, digest]] = vector
+                del self.elsewhere[identity, digest]
+        if len(self.elsewhere) == before:
+            self.waiting = dict(islice(self.elsewhere.items(), self.batch_size))
+            for key in self.waiting:
+                del self.elsewhere[key]
+            self._encode_mine()
+            if self.encoded == encoded:
+                time.sleep(PAUSE_S)
+
+    def _run_model(self) -> None:
         vectors: npt.NDArray[Any] = self.encoder.encode_images(np.stack([*self.waiting.values()]))
         # Checked here, because the store would give them back for ever.
         if not np.isfinite(vectors).all():
@@ -210,4 +258,3 @@ class _Chunk:
         if self.store is not None:
             self.store.add_images(self.encoder.fingerprint, batch)
         self.encoded += len(batch)
-        self.waiting.clear()

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.errors import InputError
+from handful.features import claims
 from handful.paths import cache_folder
 
 __all__ = ["FeatureStore", "StoreInfo"]
@@ -77,6 +78,7 @@ class FeatureStore:
         self._connections: dict[int, sqlite3.Connection] = {}
         self._writing = True
         self._warned = False
+        self._owner = claims.new_owner()
 
     def images(
         self, fingerprint: str, view: str, digests: Sequence[str], dim: int
@@ -93,11 +95,34 @@ class FeatureStore:
     def add_images(
         self, fingerprint: str, vectors: Mapping[tuple[str, str], npt.NDArray[Any]]
     ) -> None:
-        """Keep one batch, ``{(view, digest): vector (D,)}``, in one transaction."""
+        """Keep one batch, ``{(view, digest): vector (D,)}``, in one transaction.
+
+        The claims on it end with it.
+        """
         self._add(
             "INSERT INTO images VALUES (?, ?, ?, ?) ON CONFLICT (encoder, view, digest)" + _REPAIR,
             [(fingerprint, *key, _blob(vector)) for key, vector in vectors.items()],
+            lambda connection: claims.drop(connection, fingerprint, vectors),
         )
+
+    def claim(self, fingerprint: str, keys: Sequence[claims.Key], dim: int) -> set[claims.Key]:
+        """Say what this process is about to encode, ``(view, digest)``; return what it should.
+
+        What is left out is there by now, or another process is encoding it: look again later.
+        Whoever claims must ``add_images`` or ``release``. Where the store cannot be written,
+        everything is granted.
+        """
+        with self._lock:
+            connection = self._connection()
+            if self._writing:
+                with suppress(sqlite3.Error):
+                    return claims.take(connection, fingerprint, keys, 4 * dim, self._owner)
+        return set(keys)
+
+    def release(self, fingerprint: str, keys: Collection[claims.Key]) -> None:
+        """Give up claims, where encoding failed."""
+        with self._lock, suppress(sqlite3.Error), self._connection() as connection:
+            claims.drop(connection, fingerprint, keys)
 
     def add_texts(self, fingerprint: str, vectors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep one batch, ``{prompt: vector (D,)}``, in one transaction."""
@@ -163,7 +188,12 @@ class FeatureStore:
                 self._use_memory(error)
                 return []
 
-    def _add(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def _add(
+        self,
+        statement: str,
+        rows: list[tuple[Any, ...]],
+        also: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
         with self._lock:
             connection = self._connection()
             if not self._writing:
@@ -171,6 +201,8 @@ class FeatureStore:
             try:
                 with connection:
                     connection.executemany(statement, rows)
+                    if also is not None:
+                        also(connection)
             except sqlite3.Error as error:
                 # What is there can still be read: only writing ends.
                 self._writing = False
