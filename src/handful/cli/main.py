@@ -41,7 +41,7 @@ app.command(rich_help_panel=_MAIN)(evaluate.evaluate)
 app.command(rich_help_panel=_MORE)(demo.demo)
 app.command(rich_help_panel=_MORE)(embed.embed)
 app.command(rich_help_panel=_LISTS)(methods.methods)
-app.command(rich_help_panel=_LISTS)(encoders.encoders)
+app.add_typer(encoders.encoders, name="encoders", rich_help_panel=_LISTS)
 
 
 def _print_version(wanted: bool) -> None:
