@@ -52,6 +52,22 @@ def test_gives_back_the_same_bits(store: FeatureStore) -> None:
         np.testing.assert_array_equal(found[digest], value)
 
 
+def test_half_precision_takes_half_the_room_and_loses_nothing(store: FeatureStore) -> None:
+    half = vector(0).astype(np.float16)
+    rows = {("centre", "half"): half, ("centre", "whole"): np.full(DIM, 1 / 3, np.float32)}
+    # Numbers that float16 cannot hold: too large, too small, and those of damaged models.
+    rows["centre", "large"] = np.full(DIM, 1e6, np.float32)
+    rows["centre", "small"] = np.full(DIM, 1e-9, np.float32)
+    store.add_images("model", rows)
+    found = store.images("model", "centre", [digest for _, digest in rows], DIM)
+    for (_, digest), expected in rows.items():
+        np.testing.assert_array_equal(found[digest], expected.astype(np.float32))
+        assert found[digest].dtype == np.float32
+    lengths = dict(store._connection().execute("SELECT digest, length(vector) FROM images"))
+    assert lengths == {"half": 2 * DIM, "whole": 4 * DIM, "large": 4 * DIM, "small": 4 * DIM}
+    assert store.claim("model", [("centre", "half"), ("centre", "new")], DIM) == {("centre", "new")}
+
+
 def test_every_part_of_the_key_counts(store: FeatureStore) -> None:
     store.add_images("model", {("centre", "d"): vector(0)})
     store.add_texts("model", {"a dam": vector(1)})

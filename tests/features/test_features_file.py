@@ -322,3 +322,22 @@ def test_features_are_checked_when_they_are_made() -> None:
     assert made.image_features.dtype == np.float32
     assert made.labels.dtype == np.int64
     assert made.paths == ("a", "b")
+
+
+def test_half_precision_rounds_to_three_digits(tmp_path: Path) -> None:
+    features = Features(rows(3, 8), labels=np.array([0, 1, 1]))
+    for dtype in ("float32", "float16"):
+        save_features(tmp_path / f"{dtype}.safetensors", features, dtype=dtype)
+    found = load_features(tmp_path / "float16.safetensors")
+    assert found.image_features.dtype == np.float32
+    np.testing.assert_array_equal(
+        found.image_features, features.image_features.astype(np.float16).astype(np.float32)
+    )
+    np.testing.assert_array_equal(found.labels, features.labels)
+
+
+def test_a_feature_too_large_for_half_precision(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    with pytest.raises(InputError, match=r"a feature is 7e\+04, too large for float16"):
+        save_features(path, Features(np.full((2, 3), 7e4, np.float32)), dtype="float16")
+    assert not path.exists()

@@ -45,6 +45,10 @@ def embed(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of the augmented views.")] = 1,
+    half: Annotated[
+        bool,
+        typer.Option("--half", metavar="", help="Write float16: half the size, three digits."),
+    ] = False,
     strict: StrictOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -69,7 +73,7 @@ def embed(
         store=FeatureStore(),
         strict=strict,
     )
-    save_features(out, embedded.features, overwrite=force)
+    save_features(out, embedded.features, overwrite=force, dtype="float16" if half else "float32")
     warn_skipped(embedded.skipped)
     if as_json:
         print_json(

@@ -17,7 +17,7 @@ from typer import TyperException
 from typer.main import get_command
 
 from handful import __version__
-from handful.cli import demo, embed, encoders, evaluate, fit, methods, predict
+from handful.cli import cache, demo, embed, encoders, evaluate, fit, methods, predict
 from handful.errors import HandfulError, InputError, did_you_mean
 
 __all__ = ["app", "main"]
@@ -42,6 +42,7 @@ app.command(rich_help_panel=_MORE)(demo.demo)
 app.command(rich_help_panel=_MORE)(embed.embed)
 app.command(rich_help_panel=_LISTS)(methods.methods)
 app.add_typer(encoders.encoders, name="encoders", rich_help_panel=_LISTS)
+app.add_typer(cache.cache, name="cache", rich_help_panel=_LISTS)
 
 
 def _print_version(wanted: bool) -> None:

@@ -37,7 +37,7 @@ def new_owner() -> str:
 
 
 def take(
-    connection: sqlite3.Connection, encoder: str, keys: Sequence[Key], size: int, owner: str
+    connection: sqlite3.Connection, encoder: str, keys: Sequence[Key], dim: int, owner: str
 ) -> set[Key]:
     """Claim what nobody is encoding and nobody has encoded meanwhile, in one transaction.
 
@@ -45,7 +45,7 @@ def take(
         connection: of the store.
         encoder: fingerprint.
         keys: what this owner is about to encode.
-        size: bytes of a vector; one of another length is damaged, and made again.
+        dim: numbers of a vector; one of another length is damaged, and made again.
         owner: see :func:`new_owner`.
 
     Returns:
@@ -61,8 +61,8 @@ def take(
         now = time.time()
         for key in keys:
             place = (encoder, *key)
-            kept = "SELECT 1 FROM images" + _HERE + " AND length(vector) = ?"
-            if connection.execute(kept, (*place, size)).fetchone():
+            kept = "SELECT 1 FROM images" + _HERE + " AND length(vector) IN (?, ?)"
+            if connection.execute(kept, (*place, 2 * dim, 4 * dim)).fetchone():
                 continue
             row = connection.execute("SELECT owner, since FROM claims" + _HERE, place).fetchone()
             if row and row[0] != owner and _holds(row[0], now - row[1]):

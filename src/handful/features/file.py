@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +49,24 @@ def load_features(path: Path | str) -> Features:
         raise InputError(f"{path}: {error}") from error
 
 
-def save_features(path: Path | str, features: Features, overwrite: bool = False) -> None:
+def save_features(
+    path: Path | str,
+    features: Features,
+    overwrite: bool = False,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> None:
     """Write a features file, whole or not at all; ``load_features`` gives back equal features.
 
+    Args:
+        path: of the file.
+        features: what to write.
+        overwrite: whether a file that is there may be replaced.
+        dtype: number format of the features; ``float16`` halves the file and rounds them to
+            three digits.
+
     Raises:
-        InputError: the file exists and ``overwrite`` is false, or it cannot be written.
+        InputError: the file exists and ``overwrite`` is false, it cannot be written, or a feature
+            is too large for float16.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -77,15 +90,24 @@ def save_features(path: Path | str, features: Features, overwrite: bool = False)
     for name in ("encoder", "fingerprint", "normalised"):
         if getattr(features, name) is not None:
             metadata[name] = getattr(features, name)
+    arrays = {k: _as(v, dtype, path) for k, v in tensors.items() if v is not None}
     with new_file(path, overwrite=overwrite) as temporary:
         try:
-            save_file(
-                {k: np.ascontiguousarray(v) for k, v in tensors.items() if v is not None},
-                temporary,
-                metadata=metadata,
-            )
+            save_file(arrays, temporary, metadata=metadata)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be written: {error}.") from error
+
+
+def _as(array: npt.NDArray[Any], dtype: str, path: Path) -> npt.NDArray[Any]:
+    if dtype == "float32" or not np.issubdtype(array.dtype, np.floating):
+        return np.ascontiguousarray(array)
+    largest = np.abs(array).max(initial=0)
+    if largest > np.finfo(np.float16).max:
+        raise InputError(
+            f"a feature is {largest:.3g}, too large for float16, so {path} was not written: use"
+            " float32."
+        )
+    return np.ascontiguousarray(array, dtype=np.float16)
 
 
 def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Mapping[str, str]]:

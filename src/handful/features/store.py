@@ -3,7 +3,7 @@
 An image vector is found under (encoder fingerprint, view, SHA-256 of the image's bytes), a text
 vector under (encoder fingerprint, prompt). Nothing is ever out of date: an edited picture, another
 model or another way of preparing pictures is another key. Vectors are kept as the model gives
-them, float32 and not normalised.
+them, not normalised: float32, or float16 where that loses nothing (a model in half precision).
 
 SQLite locks the file, so threads and processes of one machine may share it. Its write-ahead log
 needs a local disk: machines that share a network folder should each set ``HANDFUL_CACHE``.
@@ -45,6 +45,9 @@ _SCHEMA = (
 )
 # What is there already is equal and stays, unless its length shows that it was damaged.
 _REPAIR = " DO UPDATE SET vector = excluded.vector WHERE length(vector) <> length(excluded.vector)"
+
+# Bytes of a number to its format.
+_NUMBERS: dict[float, str] = {2: "<f2", 4: "<f4"}
 
 Vector = npt.NDArray[np.float32]
 
@@ -116,7 +119,7 @@ class FeatureStore:
             connection = self._connection()
             if self._writing:
                 with suppress(sqlite3.Error):
-                    return claims.take(connection, fingerprint, keys, 4 * dim, self._owner)
+                    return claims.take(connection, fingerprint, keys, dim, self._owner)
         return set(keys)
 
     def release(self, fingerprint: str, keys: Collection[claims.Key]) -> None:
@@ -176,8 +179,9 @@ class FeatureStore:
             some = keys[start : start + KEYS_PER_QUERY]
             marks = ", ".join("?" * len(some))
             for key, blob in self._read(f"{query} ({marks})", (*scope, *some)):
-                if isinstance(blob, bytes) and len(blob) == 4 * dim:
-                    found[key] = np.frombuffer(blob, dtype="<f4").astype(np.float32)
+                kind = _NUMBERS.get(len(blob) / dim) if isinstance(blob, bytes) else None
+                if kind is not None:
+                    found[key] = np.frombuffer(blob, dtype=kind).astype(np.float32)
         return found
 
     def _read(self, query: str, values: Iterable[str]) -> list[tuple[Any, ...]]:
@@ -267,4 +271,7 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _blob(vector: npt.NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+    whole = np.ascontiguousarray(vector, dtype="<f4")
+    with np.errstate(over="ignore"):
+        half = whole.astype("<f2")
+    return (half if np.array_equal(half, whole) else whole).tobytes()
