@@ -268,6 +268,8 @@ def test_a_checkpoint_in_half_precision_is_computed_in_float32(tiny, tmp_path: P
     pixels = random_pixels(2)
     np.testing.assert_array_equal(half.encode_images(pixels), upcast.encode_images(pixels))
 
+    rounded = load_encoder(f"dir:{folders['half']}?dtype=bfloat16")
+    assert rounded.logit_scale == half.logit_scale  # bfloat16 keeps two digits
     asked = load_encoder(f"dir:{folders['half']}?dtype=float16")
     assert next(asked.text_tower._model.parameters()).dtype == torch.float16
     assert asked.fingerprint != half.fingerprint

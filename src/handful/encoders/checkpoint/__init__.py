@@ -77,6 +77,8 @@ def _load(folder: Path, name: str, spec: str, options: Options) -> TwoTowerEncod
     digest = fingerprint(
         model.state_dict(), facts, preprocess, [texts.token_ids(t) for t in PROBE] if texts else ()
     )
+    # Read before a narrower format rounds them.
+    scale, bias = _number(model, "logit_scale"), _number(model, "logit_bias")
     dtype = getattr(torch, options.dtype)
     model.to(device, dtype)
     encoder = TwoTowerEncoder(
@@ -86,8 +88,8 @@ def _load(folder: Path, name: str, spec: str, options: Options) -> TwoTowerEncod
         dim=0,
         image_tower=image_tower(model),
         text_tower=texts,
-        logit_scale=math.exp(_number(model, "logit_scale")) if family else VISION_SCALE,
-        logit_bias=_number(model, "logit_bias"),
+        logit_scale=math.exp(scale) if family else VISION_SCALE,
+        logit_bias=bias,
         default_templates=family.templates if family else (),
         device=device,
         dtype=dtype,
