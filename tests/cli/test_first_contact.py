@@ -1,7 +1,7 @@
 """The first use of a model of the hub, rehearsed: full size, a hub that misbehaves, then offline.
 
-The stand-in speaks the hub's protocol; the commands are those of ``docs/encoders.md``. Each run is a
-process of its own with an empty Hugging Face cache.
+The stand-in speaks the hub's protocol; the commands are those of ``docs/encoders.md``. Each run is
+a process of its own with an empty Hugging Face cache.
 """
 
 from __future__ import annotations
