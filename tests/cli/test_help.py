@@ -35,15 +35,30 @@ def test_no_verb_is_help(handful) -> None:
     assert handful().done() == handful("--help").done() == handful("-h").done()
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself_and_takes_json(handful, verb: str) -> None:
-    said = handful(verb, "--help").done()
-    assert f"handful {verb}" in said
+# What can be called: verbs, and the verbs below one that only groups them.
+CALLS = [
+    " ".join(words)
+    for name, verb in get_command(app).commands.items()
+    for words, command in (
+        ((name,), verb),
+        *(((name, below), command) for below, command in getattr(verb, "commands", {}).items()),
+    )
+    if not getattr(command, "commands", None) or command.invoke_without_command
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_verb_explains_itself_and_takes_json(handful, call: str) -> None:
+    said = handful(*call.split(), "--help").done()
+    assert f"handful {call}" in said
     assert re.search(r"--json +One JSON document", said)
-    assert re.search(r"^\W*\* +[A-Z]+ ", said, re.MULTILINE) or verb in (
+    # An argument or an option that must be given, but where there is nothing to say.
+    assert re.search(r"^\W*\* +(-|[A-Z]+ )", said, re.MULTILINE) or call in (
         "demo",
         "methods",
         "encoders",
+        "cache info",
+        "cache clear",
     )
     # No switch looks as if it took a value.
     assert not re.search(r"--(json|force|strict) +<", said)

@@ -149,11 +149,11 @@ def test_no_name_is_cut_on_a_narrow_terminal(handful, verb: str, monkeypatch) ->
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    from handful.cli import encoders, methods
+    from handful.cli.main import main
 
     shown = Terminal()
-    with contextlib.redirect_stdout(shown):
-        {"methods": methods.methods, "encoders": encoders.encoders}[verb]()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        main([verb])
     text = re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines()), text
     assert "…" not in text
