@@ -122,3 +122,12 @@ def test_a_class_without_images_is_never_predicted() -> None:
     np.testing.assert_allclose(
         head.predict_proba(X)[:, [0, 1, 3]], reference.predict_proba(X), atol=1e-3
     )
+
+
+def test_one_image_per_class_is_no_reason_for_a_warning() -> None:
+    import warnings
+
+    X = np.random.default_rng(0).normal(size=(30, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LinearProbe().fit(X, np.arange(30))

@@ -65,7 +65,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
     summary = "a small trained bottleneck on the image features, blended with the original"
     paper = "Gao et al. 2021, arXiv 2110.04544"
     search = Search(train={"blend": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)})
-    learned = ("down_", "up_")
+    learned = trained = ("down_", "up_")
     least = {"reduction": 1}
 
     down_: npt.NDArray[np.float32]

@@ -1,6 +1,7 @@
 """The contract of every head: a scikit-learn classifier on frozen features.
 
 A head is written by subclassing :class:`Head` and giving ``learned`` (the names of its arrays),
+``trained`` (those of them that an optimiser set, for counting parameters),
 ``least`` (of numeric settings that may not go down to 0), ``_learn(support)`` and
 ``_logits(features)``. Validation, labels, text, probabilities
 and the saved form are here, once.
@@ -87,6 +88,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     paper: ClassVar[str]
     search: ClassVar[Search] = Search()
     learned: ClassVar[tuple[str, ...]] = ()
+    trained: ClassVar[tuple[str, ...]] = ()
     least: ClassVar[Mapping[str, float]] = {}
     starts_from_text: ClassVar[bool] = True
 

@@ -6,6 +6,7 @@ of a draw of its own; a test accuracy is not computed on the way.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class LinearProbe(Head):
     summary = "logistic regression on the image features; ignores the text"
     paper = "Radford et al. 2021; search as in CoOp, arXiv 2109.01134"
     search = Search(train={"C": (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)}, halvings=8)
-    learned = ("weight_", "bias_")
+    learned = trained = ("weight_", "bias_")
     least = {"C": 1e-12, "unit_norm": 1e-6}
     starts_from_text = False
 
@@ -90,7 +91,9 @@ class LinearProbe(Head):
         coordinates = (left * spread).numpy()
         # Threads cost more than they give on products as small as these.
         small = coordinates.size * len(present) < _SMALL
-        with threadpool_limits(1 if small else None):
+        with threadpool_limits(1 if small else None), warnings.catch_warnings():
+            # One image per class is what few-shot means, not a mistaken regression.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             model.fit(coordinates, targets)
         rows = torch.from_numpy(model.coef_) @ basis * scale
         intercepts = torch.from_numpy(model.intercept_)

@@ -113,6 +113,7 @@ class TipAdapterF(TipAdapter):
 
     name = "tip-adapter-f"
     summary = "Tip-Adapter with trained keys"
+    trained = ("keys_",)
     search = Search(
         train={"train_blend": (1.0, 3.0, 10.0, 30.0)},
         sweep={"sharpness": _SHARPNESS},
