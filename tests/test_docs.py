@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_pages import names_in, section, table
 from typer.main import get_command
 
 from handful import methods
@@ -86,34 +87,6 @@ def anchors(page: Path) -> set[str]:
         )
         found.add(f"{slug}-{again}" if again else slug)
     return found
-
-
-def section(page: str, heading: str) -> str:
-    """What stands under a heading of the second level."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    match = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
-    assert match, f"docs/{page} has no section '## {heading}'"
-    return match[1]
-
-
-def table(text: str, first: str) -> list[list[str]]:
-    """The cells of the tables whose first column is called ``first``, without their headers."""
-    rows: list[list[str]] = []
-    inside = False
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            inside = False
-            continue
-        cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if not inside:
-            inside, wanted = True, cells[0] == first
-        elif wanted and set(cells[0]) - set("-: "):
-            rows.append(cells)
-    return rows
-
-
-def names_in(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 # -- links -----------------------------------------------------------------------------------------
@@ -204,9 +177,8 @@ def test_no_flag_is_made_up(page: Path) -> None:
         told += [code for code in names_in(prose(page)) if "pip" not in code]
     words = {word for code in told for word in code.split()}
     used = {word for word in words if re.fullmatch(r"--[a-z][a-z-]*", word)}
-    if page.stem == "command-line":
-        wrong = {word for row in table(prose(page), "call") for word in row[0].split()}
-        used -= wrong  # mistakes are shown there
+    if page.stem == "bad-inputs":  # where mistakes are shown
+        used -= {word for row in table(prose(page), "what is wrong") for word in row[1].split()}
     assert used <= known
 
 
@@ -344,22 +316,9 @@ def assert_documented(document: Any, heading: str) -> None:
     assert [t for t in told if not any(fnmatchcase(f, t) for f in found)] == []
 
 
-@pytest.fixture
-def spoilt(workplace: Path) -> Path:
-    """The folder of the table of errors: what it says beside the photographs."""
-    for name in ("empty", "one/cat"):
-        (workplace / name).mkdir(parents=True)
-    shutil.copy(workplace / "photos" / "dam" / "dam1.webp", workplace / "one" / "cat")
-    (workplace / "broken.jpg").write_text("this is no picture")
-    return workplace
-
-
-FIT = "handful fit photos --method tip-adapter --shots 2 --out things"
-
-
 @pytest.mark.slow
-def test_json_documents_have_the_documented_fields(spoilt: Path) -> None:
-    shutil.copy(spoilt / "broken.jpg", spoilt / "photos" / "hammer" / "hammer99.jpg")
+def test_json_documents_have_the_documented_fields(workplace: Path) -> None:
+    (workplace / "photos" / "hammer" / "hammer99.jpg").write_text("this is no picture")
     names_alone = "handful fit photos --method zero-shot --out names"  # makes mistakes
     commands = {
         "fit": "handful fit photos --method tip-adapter --out things --json",
@@ -370,11 +329,11 @@ def test_json_documents_have_the_documented_fields(spoilt: Path) -> None:
         "encoders": "handful encoders --json",
     }
     parts = [("sh", command) for command in (names_alone, *commands.values())]
-    for verb, (status, out, err) in zip(["", *commands], run(spoilt, parts), strict=True):
+    for verb, (status, out, err) in zip(["", *commands], run(workplace, parts), strict=True):
         assert status == 0, err
         if verb:
             assert_documented(json.loads(out), f"`handful {verb}`")
-    saved = json.loads((spoilt / "things" / "config.json").read_text(encoding="utf-8"))
+    saved = json.loads((workplace / "things" / "config.json").read_text(encoding="utf-8"))
     assert_documented(saved, "The saved folder")
 
 
@@ -384,17 +343,3 @@ def test_json_document_of_the_demo(tmp_path: Path) -> None:
     _, (status, out, err) = run(tmp_path, [fewer, ("sh", "handful demo --out things --json")])
     assert status == 0, err
     assert_documented(json.loads(out), "`handful demo`")
-
-
-@pytest.mark.slow
-def test_mistakes_are_answered_as_documented(spoilt: Path) -> None:
-    rows = table(section("command-line.md", "When something is wrong"), "call")
-    assert len(rows) >= 12
-    calls = [(names_in(call)[0], names_in(answer)[0]) for call, answer in rows]
-    before = sorted(spoilt.rglob("*"))
-    (fitted, *outcomes) = run(spoilt, [("sh", FIT), *(("sh", call) for call, _ in calls)])
-    assert fitted[0] == 0, fitted[2]
-    for (call, answer), (status, out, err) in zip(calls, outcomes, strict=True):
-        assert (status, out, err) == (2, "", f"handful: {answer}\n"), call
-    left = {path for path in spoilt.rglob("*") if "things" not in path.parts} - set(before)
-    assert not left, "something was left half-written"

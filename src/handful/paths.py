@@ -57,9 +57,10 @@ def refuse_existing(path: Path, *, overwrite: bool, folder: bool) -> None:
         folder: whether a folder will be written; a file never replaces a folder.
 
     Raises:
-        InputError: something is there that will not be replaced.
+        InputError: something is there that will not be replaced, or nothing can be written there.
     """
     if not os.path.lexists(path):
+        _refuse_unwritable(path)
         return
     if not overwrite:
         raise InputError(
@@ -68,6 +69,18 @@ def refuse_existing(path: Path, *, overwrite: bool, folder: bool) -> None:
         )
     if path.is_dir() and not folder:
         raise InputError(f"{path} is a folder: give the name of a file.")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    place = path.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{path} cannot be written: {place} is not a folder; give another name.")
+    if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise InputError(
+            f"{path} cannot be written: you may not write in {place}; give another name."
+        )
 
 
 @contextmanager

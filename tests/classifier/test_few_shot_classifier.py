@@ -150,7 +150,7 @@ def test_evaluate_counts_what_is_right(fitted, new: list[Path]) -> None:
     labels[[1, 5]] = 2
     found = fitted.evaluate(LabelledImages(tuple(new), labels, CLASSES))
     assert found.accuracy == 7 / 9
-    assert (found.n, found.seen_in_training, found.skipped) == (9, 0, 0)
+    assert (found.n, found.seen_in_training, found.skipped) == (9, 0, ())
     assert {(c.label, c.n): c.recall for c in found.per_class} == {
         ("blue", 2): 1,
         ("green", 2): 1,

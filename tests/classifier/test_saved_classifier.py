@@ -230,21 +230,21 @@ def test_the_card_is_not_needed(model: Path, encoder) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "says"),
     [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"{}",
-        b"\xff\xfe",
-        b'{"format": "something else", "format_version": 1}',
-        b"[" * 100_000,
+        (b"", "config.json is damaged"),
+        (b"{", "config.json is damaged"),
+        (b"[]", "config.json is damaged"),
+        (b"null", "config.json is damaged"),
+        (b"\xff\xfe", "config.json is damaged"),
+        (b"[" * 100_000, "config.json is damaged"),
+        (b"{}", "is not a saved classifier"),
+        (b'{"format": "something else", "format_version": 1}', "is not a saved classifier"),
     ],
 )
-def test_a_config_that_is_none(model: Path, refused, content: bytes) -> None:
+def test_a_config_that_is_none(model: Path, refused, content: bytes, says: str) -> None:
     (model / "config.json").write_bytes(content)
-    refused("config.json cannot be read")
+    refused(says)
 
 
 @pytest.mark.parametrize("version", [2, 0, "1", None, [1]])

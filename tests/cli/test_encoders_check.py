@@ -80,7 +80,7 @@ def test_a_folder_as_what_it_should_be(handful, loaded) -> None:
 def test_an_unknown_name_is_refused_before_anything_is_loaded(handful, monkeypatch) -> None:
     monkeypatch.setattr(specs, "load_encoder", None)
     handful("encoders", "check", "hf:x", "--as", "openai/clip-vit-base-patch23").refused(
-        "No answers are known for the checkpoint 'openai/clip-vit-base-patch23'",
+        "no answers are known for the checkpoint 'openai/clip-vit-base-patch23'",
         "open_clip:RN50/openai",
         "Did you mean",
     )

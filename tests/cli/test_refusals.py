@@ -81,7 +81,7 @@ def test_some_images_that_cannot_be_read_are_left_out(
     assert str(bad) not in (load_features(file).paths or ())
     ran = handful("evaluate", tmp_path / "model", images, "--json")
     assert (ran.document()["skipped"], ran.document()["n"]) == (1, 9)
-    assert "1 image(s) could not be read" in ran.err
+    assert f"1 image(s) were left out:\n  {bad} is not an image" in ran.err
 
 
 def test_strict_refuses_them(handful, images: Path, out: Path, model: Path) -> None:
@@ -143,7 +143,7 @@ def test_images_to_predict(handful, model: Path, learnt: Path, tmp_path: Path) -
         f"{tmp_path / 'new.jpg'} does not exist"
     )
     handful("predict", model, empty).refused(f"{empty} has no images")
-    handful("predict", model).refused("Missing argument 'IMAGE'", "handful predict --help")
+    handful("predict", model).refused("missing argument 'IMAGE'", "handful predict --help")
 
 
 def test_labels_to_evaluate_on(handful, model: Path, images: Path, tmp_path: Path) -> None:
@@ -343,12 +343,12 @@ def test_flags_of_embed(handful, learnt: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fti",), ("No such command 'fti'", "Did you mean 'fit'?", "handful --help")),
-        (("quux",), ("No such command 'quux'",)),
+        (("fti",), ("no such command 'fti'", "Did you mean 'fit'?", "handful --help")),
+        (("quux",), ("no such command 'quux'",)),
         (("--jsn",), ("--jsn",)),
-        (("fit",), ("Missing argument 'IMAGES'", "handful fit --help")),
+        (("fit",), ("missing argument 'IMAGES'", "handful fit --help")),
         (("fit", "images"), ("--out",)),
-        (("predict",), ("Missing argument 'MODEL'",)),
+        (("predict",), ("missing argument 'MODEL'",)),
     ],
 )
 def test_commands(handful, arguments, words) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handful.datasets.folder import image_files, image_suffixes, read_folder
+from handful.datasets.folder import find_images, image_files, image_suffixes, read_folder
 from handful.datasets.images import ImageSource
 from handful.errors import InputError
 
@@ -63,7 +63,23 @@ def test_what_is_no_image_is_ignored(tmp_path: Path) -> None:
     plant(tmp_path, "a/1.jpg", "b/1.jpg", "notes.txt", "overview.jpg")
     plant(tmp_path, "a/Thumbs.db", "a/._1.jpg", "a/.cache/2.jpg", "a/notes.txt", "a/1.jpg.part")
     plant(tmp_path, ".git/1.jpg", "__MACOSX/a/1.jpg", "@eaDir/1.jpg")
+    assert relative(read_folder(tmp_path), tmp_path) == ["a/1.jpg", "b/1.jpg"]
+
+
+def test_links_to_nothing_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "a" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert relative(read_folder(tmp_path), tmp_path) == ["a/1.jpg", "a/gone.jpg", "b/1.jpg"]
+    (tmp_path / "c").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="c is a link that leads nowhere"):
+        read_folder(tmp_path)
+    with pytest.raises(InputError, match="c is a link that leads nowhere"):
+        find_images([tmp_path / "c"])
+
+
+def test_links_back_up_are_not_followed(tmp_path: Path) -> None:
+    plant(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
     assert relative(read_folder(tmp_path), tmp_path) == ["a/1.jpg", "b/1.jpg"]
 
 

@@ -165,6 +165,10 @@ BROKEN = {
     "labels are of type float32": {"labels": rows(4)},
     "labels has 3 images but image_features has 4": {"labels": np.zeros(3, int)},
     "row 2 has label 3: labels are 0 to 2": {"labels": np.array([0, 1, 3, 3])},
+    "row 2 has label 3: labels are 0 to 2, one per class": {
+        "labels": np.array([0, 1, 3, 3]),
+        "text_features": rows(2, 3, 8),
+    },
     "row 0 has label -1: labels are 0 to 2": {"labels": np.array([-1, 1, 2, 2])},
     "split holds 7": {"split": np.array([0, 1, 2, 7])},
     "split has 5 images": {"split": np.zeros(5, int)},

@@ -65,8 +65,8 @@ class FewShotClassifier:
         zero_shot_: the same of the class names alone, or None without text.
         gathered_: what was learnt from; None in a loaded classifier.
         encoder_why_: why this encoder, where none was named; else empty.
-        verified: false once an encoder was used that could not be verified to be the one learnt
-            with, which happens with features files that do not tell theirs.
+        verified: false once an encoder or features were used that could not be verified to be of
+            the encoder learnt with, which happens with features files that do not tell theirs.
 
     Examples:
         >>> clf = FewShotClassifier("lite", method="tip-adapter")    # doctest: +SKIP
@@ -120,8 +120,8 @@ class FewShotClassifier:
         """Learn from images.
 
         Args:
-            images: a folder of class folders, a table, ``coop:SPLIT.json@ROOT``, a features file,
-                or a list of image files with ``labels``.
+            images: a folder of class folders, a table, ``coop:SPLIT.json@ROOT``, ``hf:NAME``, a
+                features file, or a list of image files with ``labels``.
             labels: one label per image of such a list.
 
         Raises:
@@ -277,18 +277,18 @@ class FewShotClassifier:
         if not len(labels):
             raise InputError(
                 f"none of the {len(images)} images to evaluate on can be read (for one, "
-                f"{images.paths[0]})."
+                f"{images.paths[0]}): replace them."
             )
         seen = sum(digest in self.digests_ for digest in encoded.digests)
         found = evaluate_probabilities(
             head.predict_proba(encoded.features[:, 0]), labels, self.classes_
         )
-        return replace(found, seen_in_training=seen, skipped=len(encoded.skipped))
+        return replace(found, seen_in_training=seen, skipped=encoded.skipped)
 
     def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
         self._fitted()
         assert self.encoder_ is not None
-        self.encoder_.check_features(features, name)
+        self.verified = self.encoder_.check_features(features, name)
         return features.image_features
 
     # -- saving ------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import torch
 
 from handful.datasets.duplicates import duplicate_groups, perceptual_hashes
 from handful.datasets.images import ImageSource, LabelledImages
-from handful.datasets.names import readable
 from handful.datasets.sampling import few_shot
 from handful.encoders.protocol import Encoder
 from handful.encoders.views import random_views
@@ -22,7 +21,7 @@ from handful.errors import InputError
 from handful.features.extract import EncodedImages, encode_images
 from handful.features.file import Features
 from handful.features.store import FeatureStore
-from handful.features.texts import class_embeddings
+from handful.features.texts import class_embeddings, readable_names
 from handful.functional.normalise import unit
 from handful.functional.pooling import Pooling, pool_templates
 from handful.task import FewShotTask
@@ -112,7 +111,7 @@ def gather_images(
         X_val, y_val = judged.features[:, 0], validation.labels[judged.kept]
     text = None
     if encoder.has_text:
-        names = [readable(name) for name in source.class_names]
+        names = readable_names(source.class_names)
         raw = class_embeddings(encoder, names, templates or encoder.default_templates, store)
         text = pool_templates(torch.from_numpy(raw), text_pool).numpy()
     X = encoded.features[:, 0]
@@ -167,6 +166,11 @@ def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -
         rows = pool[drawn.support]
         if val_rows is not None and drawn.validation is not None:
             val_rows = val_rows[drawn.validation]
+    if twice := next((text for text in names if names.count(text) > 1), None):
+        raise InputError(
+            f"{name} has the class name '{twice}' twice: give each class a name of its own in the "
+            "metadata class_names."
+        )
     counts = np.bincount(labels[rows], minlength=len(names))
     if (counts > 0).sum() < 2:
         raise InputError(f"{name} has training rows of one class only: expected at least two.")

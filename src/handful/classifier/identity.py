@@ -61,8 +61,8 @@ class EncoderIdentity:
             )
         return True
 
-    def check_features(self, features: Features, name: str) -> None:
-        """Refuse features that another encoder made.
+    def check_features(self, features: Features, name: str) -> bool:
+        """Return whether features are known to be of this encoder: by fingerprint, else by name.
 
         Raises:
             InputError: width, fingerprint or (where a fingerprint is missing) encoder text differ.
@@ -74,14 +74,16 @@ class EncoderIdentity:
                 f"{self.dim}: encode with the same encoder."
             )
         if self.fingerprint and other.fingerprint:
-            differ = self.fingerprint != other.fingerprint
+            known, differ = True, self.fingerprint != other.fingerprint
         else:
-            differ = bool(self.spec and other.spec) and self.spec != other.spec
+            known = bool(self.spec and other.spec)
+            differ = known and self.spec != other.spec
         if differ:
             raise InputError(
                 f"{name} was encoded by {other}, but the classifier was fitted with {self}: encode "
                 "with the same encoder."
             )
+        return known
 
     def __str__(self) -> str:
         mark = f" ({self.fingerprint[:8]})" if self.fingerprint else ""

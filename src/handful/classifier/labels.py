@@ -25,7 +25,8 @@ def source_of(
     """Return the images that a call of ``fit`` or ``evaluate`` names.
 
     Args:
-        images: a folder, a table, ``coop:SPLIT.json@ROOT``, images, or a list of files.
+        images: a folder, a table, ``coop:SPLIT.json@ROOT``, ``hf:NAME``, images, or a list of
+            files.
         labels: one label per file of such a list, and only then.
         to_learn: see :class:`~handful.datasets.images.ImageSource`.
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_VERSION", "load_classifier", "refuse_foreign", "save_classifier"]
 
 FORMAT_VERSION = 1
+_FORMAT = "handful classifier"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_ANEW = "copy it again, or fit and save again"
 _LIMIT = 64 * 2**20  # a config.json larger than this is not one of ours
 
 
@@ -52,7 +54,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
     encoder = classifier.encoder_
     assert encoder is not None
     config: dict[str, Any] = {
-        "format": "handful classifier",
+        "format": _FORMAT,
         "format_version": FORMAT_VERSION,
         "method": type(head).name,
         "settings": head.settings(),
@@ -109,9 +111,7 @@ def load_classifier(
         if isinstance(error, InputError):
             raise
         why = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise InputError(
-            f"{folder / _CONFIG} is damaged ({why}): fit and save the classifier again."
-        ) from error
+        raise InputError(f"{folder / _CONFIG} is damaged ({why}): {_ANEW}.") from error
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -141,18 +141,17 @@ def refuse_foreign(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        _read_json(path)
+        return _read_json(path).get("format") == _FORMAT
     except (OSError, ValueError, RecursionError):
         return False
-    return True
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LIMIT:
         raise ValueError("it is far too large")
     config = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or config.get("format") != "handful classifier":
-        raise ValueError("it does not describe a classifier of handful")
+    if not isinstance(config, dict):
+        raise ValueError("it holds no object in braces")
     return config
 
 
@@ -162,11 +161,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: expected the folder of a saved classifier.")
     if not path.is_file():
-        raise InputError(f"{folder} is not a saved classifier: it has no {_CONFIG}.")
+        raise InputError(
+            f"{folder} is not a saved classifier: it has no {_CONFIG}; give a folder that "
+            "'handful fit' wrote."
+        )
     try:
         config = _read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}): {_ANEW}.") from error
+    if config.get("format") != _FORMAT:
+        raise InputError(
+            f"{folder} is not a saved classifier: its {_CONFIG} belongs to something else; give a "
+            "folder that 'handful fit' wrote."
+        )
     found = config.get("format_version")
     if found != FORMAT_VERSION:
         raise InputError(
@@ -194,7 +203,7 @@ def _rebuild(
     if text.shape != (len(classes), identity.dim):
         raise InputError(
             f"{folder} is damaged: its class embeddings have shape {text.shape}, expected "
-            f"({len(classes)}, {identity.dim})."
+            f"({len(classes)}, {identity.dim}); {_ANEW}."
         )
     head = method.from_arrays(arrays, np.arange(len(classes)), config["settings"], logit_scale)
     try:
@@ -245,9 +254,7 @@ def _check_answers(head: Head, path: Path) -> None:
         logits = head.logits(np.eye(2, head.n_features_in_))
     finite = all(np.isfinite(array).all() for array in (logits, *head.arrays().values()))
     if logits.shape != (2, len(head.classes_)) or not finite:
-        raise InputError(
-            f"{path} is damaged (its arrays give no number for each class): fit and save again."
-        )
+        raise InputError(f"{path} is damaged (its arrays give no number for each class): {_ANEW}.")
 
 
 def _read_weights(path: Path, method: type[Head], config: dict[str, Any]) -> dict[str, Any]:
@@ -255,20 +262,24 @@ def _read_weights(path: Path, method: type[Head], config: dict[str, Any]) -> dic
     from safetensors.numpy import load
 
     if not path.is_file():
-        raise InputError(f"{path.parent} is not a whole classifier: {path.name} is missing.")
+        raise InputError(
+            f"{path.parent} is not a whole classifier: {path.name} is missing; {_ANEW}."
+        )
     try:
         data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
         if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
             raise ValueError("its content is not what was saved")
         arrays = load(data)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}): copy it again, or fit and save again."
-        ) from error
+    except (ValueError, SafetensorError) as error:
+        raise InputError(f"{path} is damaged ({error}): {_ANEW}.") from error
     expected = {"text_", *method.learned}
     if set(arrays) != expected:
         raise InputError(
-            f"{path} holds {sorted(arrays)}, but method '{method.name}' needs {sorted(expected)}."
+            f"{path} holds {sorted(arrays)}, but method '{method.name}' needs {sorted(expected)}: "
+            f"{_ANEW}."
         )
     return arrays
 

@@ -20,7 +20,8 @@ def embed(
         str,
         typer.Argument(
             metavar="IMAGES",
-            help="A folder of class folders, a table.csv, or coop:SPLIT.json@ROOT.",
+            help="A folder of class folders, a table (.csv or .parquet), coop:SPLIT.json@ROOT, or "
+            "hf:NAME.",
             show_default=False,
         ),
     ],

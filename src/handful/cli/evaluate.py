@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from handful.cli.options import JsonOption, ModelArgument, OtherEncoderOption, StrictOption
-from handful.cli.output import print_json, print_table, say, warn_unverified
+from handful.cli.output import print_json, print_table, say, warn_skipped, warn_unverified
 
 if TYPE_CHECKING:
     from handful.evaluation.report import Evaluation
@@ -42,12 +42,7 @@ def evaluate(
             f"{found.n} images: the accuracy is too high to trust; evaluate on other images.",
             file=sys.stderr,
         )
-    if found.skipped:
-        print(
-            f"handful: warning: {found.skipped} image(s) could not be read and were left out; "
-            "--strict stops at the first and names it.",
-            file=sys.stderr,
-        )
+    warn_skipped(found.skipped)
     warn_unverified(classifier)
     if as_json:
         print_json({**found.to_json(), "verified": classifier.verified})

@@ -26,8 +26,8 @@ def fit(
         str,
         typer.Argument(
             metavar="IMAGES",
-            help="A folder of class folders, a table.csv (image, label, optional split and group), "
-            "coop:SPLIT.json@ROOT, or a features file.",
+            help="A folder of class folders, a table (.csv or .parquet; image, label, optional "
+            "split and group), coop:SPLIT.json@ROOT, hf:NAME, or a features file.",
             show_default=False,
         ),
     ],

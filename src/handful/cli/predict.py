@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGE",
-            help="Image files, folders, or one features file.",
+            help="Image files, folders, patterns such as 'new/**/*.jpg', - for a list of paths on "
+            "standard input, or one features file.",
             show_default=False,
         ),
     ],
@@ -32,7 +34,7 @@ def predict(
 ) -> None:
     """Say what is in images."""
     from handful.classifier import FewShotClassifier
-    from handful.datasets.folder import find_images
+    from handful.datasets.named import images_named
     from handful.datasets.source import is_features_file
 
     classifier = FewShotClassifier.load(model, encoder=encoder)
@@ -41,7 +43,7 @@ def predict(
             raise InputError(f"{images[0]} is a features file: give it alone.")
         chunks = iter([classifier.predict_features(Path(images[0]))])
     else:
-        paths = find_images([Path(image) for image in images])
+        paths = images_named(images, sys.stdin.buffer)
         chunks = (
             ([str(path) for path in kept], probabilities)
             for kept, probabilities, _ in classifier.predict_stream(paths)
@@ -66,5 +68,8 @@ def _answer(name: str, row: Any, classes: tuple[str, ...], top: int) -> dict[str
 
 
 def _tell(answer: dict[str, Any]) -> None:
-    ranked = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in answer["top"])
+    # A label may have line breaks; --json gives it as it is.
+    ranked = "  ".join(
+        f"{' '.join(one['label'].split())} {one['probability']:.1%}" for one in answer["top"]
+    )
     say(f"{answer['image']}: {ranked}")

@@ -32,10 +32,12 @@ def read_split(split: Path, root: Path, *, check_files: bool = True) -> ImageSou
 
     Raises:
         InputError: a file or ``root`` is missing, the JSON has another form, labels are not 0 to
-            C−1 without gaps, or label and name do not correspond one to one.
+            C−1 without gaps, label and name do not correspond one to one, or an image has two
+            labels or is twice in a split.
     """
     lists = _lists(split)
     names = _names(split, lists)
+    _refuse_repeated(split, lists)
     if check_files:
         refuse_missing(root, f"the folder with the images of {split}")
         paths = [root / path for triples in lists.values() for path, _, _ in triples]
@@ -98,3 +100,23 @@ def _names(split: Path, lists: dict[str, list[Triple]]) -> tuple[str, ...]:
             f" them: expected 0 to {len(name_of) - 1} without gaps."
         )
     return tuple(name_of[label] for label in range(len(name_of)))
+
+
+def _refuse_repeated(split: Path, lists: dict[str, list[Triple]]) -> None:
+    first: dict[str, tuple[str, int]] = {}
+    for word, triples in lists.items():
+        for at, (path, label, _) in enumerate(triples):
+            other, there = first.setdefault(path, (word, at))
+            if (other, there) == (word, at):
+                continue
+            known = lists[other][there][1]
+            if known != label:
+                raise InputError(
+                    f"{split}: {word}[{at}] labels {path} {label}, but {other}[{there}] labels it"
+                    f" {known}: an image has one label."
+                )
+            if other == word:  # two splits: ImageSource refuses that of any source
+                raise InputError(
+                    f"{split}: {word}[{at}] repeats {path} of {other}[{there}]: remove one of the"
+                    " two."
+                )

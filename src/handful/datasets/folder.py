@@ -76,7 +76,8 @@ def read_folder(folder: Path, *, to_learn: bool = True) -> ImageSource:
 def image_files(folder: Path) -> list[Path]:
     """Return the image files in ``folder`` and below, sorted by relative path (POSIX form).
 
-    Links to folders are followed once each, so a circle of links ends. Hidden files are left out.
+    Links to folders are followed once each, so a circle of links ends; those that lead back up, out
+    of ``folder``, are not. Hidden files are left out.
 
     Raises:
         InputError: a folder cannot be read.
@@ -92,6 +93,9 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
+        if os.path.isfile(place):  # noqa: PTH113 - first, for a list may be long
+            found.append(place)
+            continue
         refuse_missing(place, "an image file or a folder of images")
         inside = image_files(place) if place.is_dir() else [place]
         if not inside:
@@ -149,7 +153,8 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return images and other visible files below ``folder``, each sorted."""
     images: list[Path] = []
     others: list[Path] = []
-    visited: set[Path] = set()
+    # A link that leads back up would give this folder the images of its neighbours.
+    visited = set(folder.resolve().parents)
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         real = Path(here).resolve()
         if real in visited:
@@ -158,8 +163,8 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not _ignored(name))
         for path in (Path(here, name) for name in files if not _ignored(name)):
-            is_image = path.suffix.lower() in image_suffixes() and path.is_file()
-            (images if is_image else others).append(path)
+            # A link to nothing or a pipe, too: whoever reads it says what is wrong with it.
+            (images if path.suffix.lower() in image_suffixes() else others).append(path)
 
     def order(path: Path) -> str:
         return path.relative_to(folder).as_posix()
@@ -169,10 +174,13 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _sub_folders(folder: Path) -> list[Path]:
     try:
-        inside = [entry for entry in folder.iterdir() if entry.is_dir()]
+        inside = sorted(entry for entry in folder.iterdir() if not _ignored(entry.name))
     except OSError as error:
         _refuse_unreadable(error)
-    return sorted((e for e in inside if not _ignored(e.name)), key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.is_symlink() and not entry.exists():
+            raise InputError(f"{entry} is a link that leads nowhere: mend it, or remove it.")
+    return [entry for entry in inside if entry.is_dir()]
 
 
 def _ignored(name: str) -> bool:

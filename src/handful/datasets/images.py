@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from handful.datasets.dataset_images import DatasetImages
 from handful.errors import InputError
 
 __all__ = ["SPLIT_WORDS", "ImageSource", "LabelledImages"]
@@ -31,7 +32,8 @@ class LabelledImages:
     """Image files with one label each.
 
     Attributes:
-        paths: N image files.
+        paths: N image files; a tuple, or the images of a data set, which become files when they are
+            asked for.
         labels: int64 ``(N,)``, indices into ``class_names``; read-only.
         class_names: the user's own labels, in label order; a class may have no image here.
         groups: images with equal group belong together (one person, one scene), or None.
@@ -40,7 +42,7 @@ class LabelledImages:
         InputError: lengths differ, a label lies outside, or class names are empty or repeated.
     """
 
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     groups: tuple[str, ...] | None = None
@@ -51,7 +53,9 @@ class LabelledImages:
             raise InputError(f"labels have type {given.dtype}: expected integers.")
         labels = given.astype(np.int64)
         labels.setflags(write=False)
-        object.__setattr__(self, "paths", tuple(Path(path) for path in self.paths))
+        if not isinstance(self.paths, DatasetImages):
+            paths = tuple(p if isinstance(p, Path) else Path(p) for p in self.paths)
+            object.__setattr__(self, "paths", paths)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if labels.shape != (len(self.paths),):
@@ -88,11 +92,13 @@ class LabelledImages:
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> LabelledImages:
         """Return the images at ``indices``, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
+        rows: list[int] = chosen.tolist()
+        paths = self.paths
         return LabelledImages(
-            tuple(self.paths[i] for i in chosen),
+            paths.take(rows) if isinstance(paths, DatasetImages) else [paths[i] for i in rows],
             self.labels[chosen],
             self.class_names,
-            None if self.groups is None else tuple(self.groups[i] for i in chosen),
+            None if self.groups is None else tuple(self.groups[i] for i in rows),
         )
 
     def counts(self) -> npt.NDArray[np.int64]:
@@ -135,6 +141,8 @@ class ImageSource:
             self._check_learnable()
         seen: dict[Path, str] = {}
         for word, images in given.items():
+            if isinstance(images.paths, DatasetImages):
+                continue  # rows, not files: equal images of two splits are one file
             for path in images.paths:
                 if seen.setdefault(path, word) != word:
                     raise InputError(

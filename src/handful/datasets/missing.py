@@ -23,6 +23,8 @@ def refuse_missing(path: Path, what: str) -> None:
     """
     if exists(path):
         return
+    if os.path.islink(path):  # noqa: PTH114 - pathlib's raises for a name that is too long
+        raise InputError(f"{path} is a link that leads nowhere: expected {what}; mend the link.")
     lost = path
     while not exists(lost.parent) and lost.parent != lost:
         lost = lost.parent
@@ -52,7 +54,7 @@ def refuse_missing_images(paths: Sequence[Path], listed_in: Path, root: Path) ->
         named = ", ".join(str(path) for path in missing[:3]) + (", …" if len(missing) > 3 else "")
         raise InputError(
             f"{len(missing)} of {len(paths)} images in {listed_in} do not exist: {named};"
-            f" its paths are relative to {root}."
+            f" its paths are relative to the folder '{root}'."
         )
 
 

@@ -10,18 +10,19 @@ from handful.datasets.coop import read_split
 from handful.datasets.folder import read_folder
 from handful.datasets.images import ImageSource
 from handful.datasets.missing import exists, refuse_missing
-from handful.datasets.table import read_table
+from handful.datasets.table import TABLES, read_table
 from handful.errors import InputError
 
 __all__ = ["is_features_file", "open_images"]
 
 FORMS = (
-    "a folder of class folders, a table.csv with columns image and label, or coop:SPLIT.json@ROOT"
+    "a folder of class folders, a table (.csv, .parquet) with columns image and label,"
+    " coop:SPLIT.json@ROOT, or hf:NAME"
 )
 
 
 def open_images(spec: str | Path, *, to_learn: bool = True) -> ImageSource:
-    """Read a folder of class folders, a CSV table, or ``coop:SPLIT.json@ROOT``.
+    """Read a folder of class folders, a table, ``coop:SPLIT.json@ROOT``, or ``hf:NAME``.
 
     Args:
         spec: what the user typed.
@@ -31,7 +32,8 @@ def open_images(spec: str | Path, *, to_learn: bool = True) -> ImageSource:
         InputError: nothing is there, it has another form, or the reader refuses it.
     """
     text = str(spec)
-    return replace(_read(text, to_learn), name=text)
+    source = _read(text, to_learn)
+    return source if source.name == text else replace(source, name=text)
 
 
 def is_features_file(spec: str | Path) -> bool:
@@ -45,6 +47,10 @@ def _read(text: str, to_learn: bool) -> ImageSource:
         if not (split and at and root):
             raise InputError(f"'{text}' names no split file and image folder: expected {FORMS}.")
         return read_split(_path(split + ".json"), _path(root))
+    if text.startswith("hf:"):
+        from handful.datasets.hugging_face import read_dataset
+
+        return read_dataset(text, to_learn=to_learn)
     if is_features_file(text):
         raise InputError(f"{text} holds features, not images: expected {FORMS}.")
     path = _path(text)
@@ -53,7 +59,7 @@ def _read(text: str, to_learn: bool) -> ImageSource:
     refuse_missing(path, FORMS)
     if path.is_dir():
         return read_folder(path, to_learn=to_learn)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLES:
         return read_table(path, to_learn=to_learn)
     raise InputError(f"{path} is neither a folder nor a table: expected {FORMS}.")
 

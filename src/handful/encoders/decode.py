@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from handful.errors import InputError
 
@@ -21,6 +21,9 @@ MAX_PIXELS = 89_000_000
 MAX_RATIO = 100
 # Pillow hands these to another program (Ghostscript), which has no place behind a web form.
 REFUSED_FORMATS = ("EPS",)
+
+WHITE_IS_ZERO = 0
+PLANES = 2
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,7 +48,7 @@ def open_image(source: Path | bytes, name: str = "") -> Image.Image:
     Raises:
         InputError: the file is missing, no image, damaged, or larger than ``MAX_PIXELS``.
     """
-    name = name or (str(source) if isinstance(source, Path) else "The image")
+    name = name or (str(source) if isinstance(source, Path) else "the image")
     try:
         content = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
@@ -92,18 +95,28 @@ def as_rgb(image: Image.Image) -> Image.Image:
     16-bit grey is scaled to 8 bits. 32-bit and floating-point pictures do not say what white is:
     it is taken to be the first of 1 (floats only), 255 and 65,535 that no value exceeds; others
     (and those with negative values) are stretched from their lowest to their highest value.
+    Colour profiles and gamma are not applied: encoders have seen pictures without.
 
     The argument is not changed, and a picture that this function returned comes back as it is.
     """
+    transparent = _transparent_colour(image)  # before load(), which forgets the depth
+    _read_planes_of_16_bits(image)
     image.load()
     if image.mode == "RGB" and not image.info:
         return image
     orientation = _orientation(image)  # after load(): TIFF turns itself there
     if image.mode.startswith("I;16"):
-        rgb = _grey(np.asarray(image) / 257.0)
+        values = np.asarray(image)
+        rgb = _grey(values / 257.0, image)
+        if transparent is not None:
+            rgb.paste("white", mask=Image.fromarray(values == transparent))
     elif image.mode in ("I", "F"):
-        rgb = _grey(_guess_white(np.asarray(image, np.float64), floating=image.mode == "F"))
+        values = np.asarray(image, np.float64)
+        rgb = _grey(_guess_white(values, floating=image.mode == "F"), image)
     elif image.has_transparency_data:
+        if transparent is not None:
+            image = image.copy()
+            image.info["transparency"] = transparent
         rgba = image.convert("RGBA")
         rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     else:
@@ -131,5 +144,45 @@ def _guess_white(values: npt.NDArray[Any], *, floating: bool) -> npt.NDArray[Any
     return (values - low) * (255 / ((high - low) or 1))
 
 
-def _grey(values: npt.NDArray[Any]) -> Image.Image:
+def _grey(values: npt.NDArray[Any], image: Image.Image) -> Image.Image:
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        values = 255 - values  # Pillow turns these round in 8 bits alone
     return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
+
+
+def _transparent_colour(image: Image.Image) -> Any:
+    """Return the one transparent colour of a PNG, in the levels of Pillow's mode.
+
+    Pillow gives it in the levels of the file: 0 to 3 for grey of 2 bits, which become 0 to 255.
+    """
+    colour: Any = image.info.get("transparency")
+    tiles = getattr(image, "tile", None)
+    if image.format != "PNG" or type(colour) not in (int, tuple) or not tiles:
+        return None  # bytes are the transparencies of a palette
+    match tiles[0][3]:
+        case "L;2":
+            return colour * 85
+        case "L;4":
+            return colour * 17
+        case "RGB;16B":
+            return tuple(level >> 8 for level in colour)
+    return colour
+
+
+def _read_planes_of_16_bits(image: Image.Image) -> None:
+    """Correct how an uncompressed TIFF with a plane per colour is read: Pillow takes 8 bits."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if (
+        tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) != PLANES
+        or 16 not in tags.get(TiffImagePlugin.BITSPERSAMPLE, ())
+        or image.mode not in ("RGB", "RGBA", "CMYK")
+    ):
+        return
+    tiles: list[Any] = getattr(image, "tile", [])
+    for at, (codec, extents, offset, args) in enumerate(tiles):
+        if codec == "raw" and len(args[0]) == 1:
+            args = (args[0] + (";16L" if tags.prefix == b"II" else ";16B"), *args[1:])
+            # A named tuple since Pillow 11.
+            make = getattr(type(tiles[at]), "_make", tuple)
+            tiles[at] = make((codec, extents, offset, args))

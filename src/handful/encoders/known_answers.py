@@ -123,6 +123,6 @@ def demand(name: str) -> KnownAnswers:
     names = [known.name for known in known_answers()]
     every = [word for known in known_answers() for word in (known.name, *known.aliases)]
     raise InputError(
-        f"No answers are known for the checkpoint {name!r}: name one of {', '.join(names)}."
+        f"no answers are known for the checkpoint {name!r}: name one of {', '.join(names)}."
         f"{did_you_mean(name_of_spec(name), every)}"
     )

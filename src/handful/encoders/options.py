@@ -61,12 +61,12 @@ def split_options(text: str) -> tuple[str, Options]:
         option, _, value = part.partition("=")
         if option not in CHOICES:
             raise InputError(
-                f"The option {part!r} of the encoder {text!r} is unknown: after the question mark"
+                f"the option {part!r} of the encoder {text!r} is unknown: after the question mark"
                 f" come {', '.join(f'{k}=…' for k in CHOICES)}.{did_you_mean(option, CHOICES)}"
             )
         if value not in CHOICES[option]:
             raise InputError(
-                f"The option {option} of the encoder {text!r} is {value!r}: choose one of"
+                f"the option {option} of the encoder {text!r} is {value!r}: choose one of"
                 f" {', '.join(CHOICES[option])}.{did_you_mean(value, CHOICES[option])}"
             )
         given[option] = value

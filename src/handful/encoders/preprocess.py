@@ -74,12 +74,12 @@ class Preprocess:
         ):
             if value not in choices:
                 raise InputError(
-                    f"The {what} {value!r} is unknown: choose one of {', '.join(choices)}."
+                    f"the {what} {value!r} is unknown: choose one of {', '.join(choices)}."
                     f"{did_you_mean(value, choices)}"
                 )
         if min(self.size, self._resize) < 1:
             raise InputError(
-                f"The input size is {min(self.size, self._resize)} pixels: it must be 1 or more."
+                f"the input size is {min(self.size, self._resize)} pixels: it must be 1 or more."
             )
 
     @property

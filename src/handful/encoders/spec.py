@@ -74,7 +74,7 @@ def load_encoder(spec: str) -> Encoder:
     if kind not in KINDS:
         patterns = ", ".join(pattern for pattern, _, _ in KINDS.values())
         raise InputError(
-            f"The encoder {spec!r} is unknown: give one of {patterns}.{did_you_mean(kind, KINDS)}"
+            f"the encoder {spec!r} is unknown: give one of {patterns}.{did_you_mean(kind, KINDS)}"
         )
     module, function = PROVIDERS[kind].split(":")
     provider: Callable[[str, Options], Encoder] = getattr(importlib.import_module(module), function)

@@ -35,7 +35,7 @@ def resolve_templates(value: str | Sequence[str] | None, default: Sequence[str])
     words = [value] if isinstance(value, str) else list(value)
     if not words:
         raise InputError(
-            "The list of templates is empty: give at least one, such as 'a photo of a {}.'."
+            "the list of templates is empty: give at least one, such as 'a photo of a {}.'."
         )
     return tuple(template for word in words for template in _resolve(word))
 
@@ -46,7 +46,7 @@ def _resolve(word: str) -> tuple[str, ...]:
         return sets[word]
     if word.count("{}") != 1:
         raise InputError(
-            f"The template {word!r} is neither a text with exactly one {{}} for the class name nor"
+            f"the template {word!r} is neither a text with exactly one {{}} for the class name nor"
             f" the name of a set ({', '.join(sets)}).{did_you_mean(word, sets)}"
         )
     return (word,)

@@ -149,7 +149,7 @@ def check_pixels(pixels: npt.NDArray[Any], preprocess: Preprocess, spec: str) ->
     size = preprocess.size
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
         raise InputError(
-            f"The pixels are {pixels.dtype} {pixels.shape}: the encoder {spec} expects"
+            f"the pixels are {pixels.dtype} {pixels.shape}: the encoder {spec} expects"
             f" uint8 (N, {size}, {size}, 3), as its preprocess makes them."
         )
 

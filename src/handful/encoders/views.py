@@ -91,10 +91,10 @@ def random_views(
         InputError: a negative count, or a scale outside 0..1.
     """
     if count < 0:
-        raise InputError(f"The number of views is {count}: it must be 0 or more.")
+        raise InputError(f"the number of views is {count}: it must be 0 or more.")
     if not 0 < scale[0] <= scale[1] <= 1:
         raise InputError(
-            f"The scale of the random crops is {scale[0]:g} to {scale[1]:g}: give two parts of the"
+            f"the scale of the random crops is {scale[0]:g} to {scale[1]:g}: give two parts of the"
             " image's area, 0 < smallest <= largest <= 1."
         )
     return tuple(View(index, seed, scale) for index in range(count))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Evaluation:
         calibration_error: see :func:`handful.evaluation.calibration.calibration_error`.
         negative_log_likelihood: mean −log p(true class), in nats.
         seen_in_training: images that the classifier was fitted on; their answers prove nothing.
-        skipped: images that could not be read.
+        skipped: path and reason of each image that could not be read.
     """
 
     accuracy: float
@@ -57,11 +58,11 @@ class Evaluation:
     calibration_error: float
     negative_log_likelihood: float
     seen_in_training: int = 0
-    skipped: int = 0
+    skipped: tuple[tuple[Path, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists and dictionaries."""
-        found = asdict(self)
+        """Return plain lists and dictionaries; of the images skipped, their number."""
+        found = asdict(self) | {"skipped": len(self.skipped)}
         found["interval"] = [found.pop("low"), found.pop("high")]
         return found
 

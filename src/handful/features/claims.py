@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Collection, Sequence
 
-__all__ = ["Key", "drop", "new_owner", "take"]
+__all__ = ["Key", "drop", "new_owner", "still_holds", "take"]
 
 Key = tuple[str, str]
 """View identity and digest of an image."""
@@ -65,7 +65,7 @@ def take(
             if connection.execute(kept, (*place, 2 * dim, 4 * dim)).fetchone():
                 continue
             row = connection.execute("SELECT owner, since FROM claims" + _HERE, place).fetchone()
-            if row and row[0] != owner and _holds(row[0], now - row[1]):
+            if row and row[0] != owner and still_holds(row[0], now - row[1]):
                 continue
             connection.execute(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?)", (*place, owner, now)
@@ -84,7 +84,7 @@ def drop(connection: sqlite3.Connection, encoder: str, keys: Collection[Key]) ->
     connection.executemany("DELETE FROM claims" + _HERE, [(encoder, *key) for key in keys])
 
 
-def _holds(owner: str, age: float) -> bool:
+def still_holds(owner: str, age: float) -> bool:
     """Whether a claim still counts: not too old, and of a process that is alive for all we know."""
     if not 0 <= age < VALID_S:
         return False

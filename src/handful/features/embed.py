@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from handful.datasets.images import ImageSource, LabelledImages
-from handful.datasets.names import readable
 from handful.encoders.protocol import Encoder
 from handful.encoders.templates import resolve_templates
 from handful.encoders.views import CENTRE, random_views
@@ -18,7 +17,7 @@ from handful.errors import InputError
 from handful.features.contents import Features
 from handful.features.extract import encode_images
 from handful.features.store import FeatureStore
-from handful.features.texts import class_embeddings
+from handful.features.texts import class_embeddings, readable_names
 from handful.functional.pooling import pool_templates
 
 __all__ = ["Embedded", "embed_images"]
@@ -75,10 +74,13 @@ def embed_images(
     )
     kept = [rows[row] for row in encoded.kept]
     if not kept:
-        raise InputError(f"none of the {len(rows)} images of {source.name} can be read.")
+        raise InputError(
+            f"none of the {len(rows)} images of {source.name} can be read (for one, {rows[0][1]}): "
+            "replace them."
+        )
     texts = None
     if wanted is not None:
-        names = [readable(name) for name in source.class_names]
+        names = readable_names(source.class_names)
         texts = class_embeddings(encoder, names, wanted, store)
     features = Features(
         image_features=encoded.features[:, 0],

@@ -17,6 +17,7 @@ Metadata: ``class_names``, ``templates`` and ``paths`` as JSON lists, ``encoder`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from handful.datasets.missing import refuse_missing
 from handful.errors import InputError
 from handful.features.contents import LOGIT_SCALE, SHAPES, TEXTS, Features
 from handful.paths import new_file
@@ -95,7 +97,9 @@ def save_features(
         try:
             save_file(arrays, temporary, metadata=metadata)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} cannot be written: {error}.") from error
+            # "Error while serializing: I/O error: No space left on device (os error 28)"
+            reason = re.sub(r"^.*I/O error: | \(os error \d+\)$", "", str(error))
+            raise InputError(f"{path} cannot be written: {reason}.") from error
 
 
 def _as(array: npt.NDArray[Any], dtype: str, path: Path) -> npt.NDArray[Any]:
@@ -114,9 +118,14 @@ def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Mapping[str, str]]:
     import torch
     from safetensors import SafetensorError, safe_open
 
+    refuse_missing(path, "a features file (.safetensors)")
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is no file"
         raise InputError(f"{path} {what}: give a features file (.safetensors).")
+    try:
+        path.open("rb").close()  # of a file that may not be read, safetensors says it is not there
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     tensors: dict[str, npt.NDArray[Any]] = {}
     try:
         # Through torch, because numpy has no bfloat16.
@@ -141,13 +150,14 @@ def _from_file(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, s
     average, text = tensors.get("text_features_average"), tensors.get("text_features")
     labels = tensors.get("labels")
     if text is not None and text.ndim == 3:
-        fits = (
-            templates is None or len(templates) == text.shape[0],
-            class_names is None or len(class_names) == text.shape[1],
-            average is None or len(average) == text.shape[1],
-            labels is None or labels.max(initial=0) < text.shape[1],
-        )
-        if all(fits):
+        known = [
+            len(named) == text.shape[axis]
+            for named, axis in ((templates, 0), (class_names, 1), (average, 1))
+            if named is not None
+        ]
+        if not known and labels is not None:
+            known = [labels.max(initial=0) < text.shape[1]]
+        if all(known):
             text = np.ascontiguousarray(text.swapaxes(0, 1))
     return Features(
         image_features=tensors["image_features"],

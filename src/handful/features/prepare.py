@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,8 +84,15 @@ def _usable_cores() -> int:
 def _prepare(
     encoder: Encoder, path: Path, views: Sequence[View], store: FeatureStore | None
 ) -> Prepared:
+    path = Path(path)
     try:
-        content = Path(path).read_bytes()
+        # A pipe may never give anything, a device never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(
+                f"{path} is a pipe, a device or a folder: expected an image file; save the image "
+                "to one first."
+            )
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     digest = hashlib.sha256(content).hexdigest()

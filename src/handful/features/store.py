@@ -257,8 +257,9 @@ class FeatureStore:
     def _warn(self, error: Exception, consequence: str) -> None:
         if not self._warned:
             self._warned = True
+            reason = getattr(error, "strerror", None) or error
             warnings.warn(
-                f"the feature store {self.path} cannot be used ({error}), so {consequence}: "
+                f"the feature store {self.path} cannot be used ({reason}), so {consequence}: "
                 "delete that file, make its disk writable, or set HANDFUL_CACHE to another folder.",
                 RuntimeWarning,
                 stacklevel=2,

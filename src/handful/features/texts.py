@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from handful.datasets.names import readable
 from handful.encoders.protocol import Encoder
 from handful.encoders.templates import prompts as fill_templates
 from handful.features.store import FeatureStore
 from handful.progress import progress
 
-__all__ = ["class_embeddings", "encode_prompts"]
+__all__ = ["class_embeddings", "encode_prompts", "readable_names"]
 
 BATCH_SIZE = 256
+
+
+def readable_names(labels: Sequence[str]) -> list[str]:
+    """Return the labels as words for prompts; warn where two of them become the same words.
+
+    Upper and lower case count as the same: most text towers see no difference.
+    """
+    names = [readable(label) for label in labels]
+    first: dict[str, str] = {}
+    for label, name in zip(labels, names, strict=True):
+        other = first.setdefault(name.casefold(), label)
+        if other != label:
+            warnings.warn(
+                f"the classes '{other}' and '{label}' are read alike: only their images can tell "
+                "them apart; if they are one class, give them one label.",
+                stacklevel=2,
+            )
+    return names
 
 
 def encode_prompts(

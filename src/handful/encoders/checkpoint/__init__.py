@@ -52,7 +52,7 @@ def load_folder(path: str, options: Options) -> TwoTowerEncoder:
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
         raise InputError(
-            f"The encoder 'dir:{path}' names no folder: give one that save_pretrained wrote (for a"
+            f"the encoder 'dir:{path}' names no folder: give one that save_pretrained wrote (for a"
             " saved classifier whose encoder has moved: --encoder dir:FOLDER)."
         )
     return _load(folder, str(folder), f"dir:{folder.resolve()}{options}", options)
@@ -114,7 +114,7 @@ def _width(encoder: TwoTowerEncoder, name: str) -> int:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0][:160]
         raise InputError(
-            f"The image tower of {name} refuses pictures of {size} × {size} pixels, the size that"
+            f"the image tower of {name} refuses pictures of {size} × {size} pixels, the size that"
             f" its preprocessor file asks for ({reason}): the two do not belong together."
         ) from error
 

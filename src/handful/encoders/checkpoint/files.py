@@ -123,7 +123,7 @@ def _unpickle(path: Path) -> Tensors:
         refused = type(error).__name__ == "UnpicklingError"
         if refused and re.search("weights_only|unsupported", str(error), re.IGNORECASE):
             raise InputError(
-                f"The weight file {path} holds more than tensors and could run code, so it is"
+                f"the weight file {path} holds more than tensors and could run code, so it is"
                 " refused: get the model as safetensors."
             ) from error
         raise _damaged(path, error) from error
@@ -131,7 +131,7 @@ def _unpickle(path: Path) -> Tensors:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
     ):
         raise InputError(
-            f"The weight file {path} is not a table of named tensors: expected what"
+            f"the weight file {path} is not a table of named tensors: expected what"
             " save_pretrained writes."
         )
     # Tensors that share memory cannot be saved as they are.
@@ -141,5 +141,5 @@ def _unpickle(path: Path) -> Tensors:
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
     return InputError(
-        f"The weight file {path} is damaged or cut short ({reason}): delete it and get it anew."
+        f"the weight file {path} is damaged or cut short ({reason}): delete it and get it anew."
     )

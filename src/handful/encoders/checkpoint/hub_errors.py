@@ -213,7 +213,7 @@ def _disk(error: OSError, name: str) -> str:
     cache = constants.HF_HUB_CACHE
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"The disk of {cache} is full, so {name} could not be downloaded: free some space, or"
+            f"the disk of {cache} is full, so {name} could not be downloaded: free some space, or"
             " set HF_HOME to a folder with room, and run the same command again."
         )
     if error.errno is not None:
@@ -224,4 +224,4 @@ def _disk(error: OSError, name: str) -> str:
         )
     # huggingface_hub counts the bytes of small files itself, and has no class for this.
     reason = str(error).strip().partition("\n")[0].partition(" (")[0]
-    return f"A file of {name} did not arrive whole ({reason}): run the same command again."
+    return f"a file of {name} did not arrive whole ({reason}): run the same command again."

@@ -199,7 +199,7 @@ def _append(url: str, part: Path, size: int, what: str, advance: Callable[[int],
                     raise
                 reason = str(error) or type(error).__name__
                 raise InputError(
-                    f"The connection to {_asked(error)} broke ({reason}) with"
+                    f"the connection to {_asked(error)} broke ({reason}) with"
                     f" {megabytes(_size(part))} of {megabytes(size)} of {what} received: run the"
                     " same command again to go on from there."
                 ) from error

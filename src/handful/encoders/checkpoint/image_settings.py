@@ -187,7 +187,7 @@ def _square(value: Any, what: str, path: Path) -> int:
         value = value[0]
     if not isinstance(value, int) or isinstance(value, bool):
         raise InputError(
-            f"The {what} in {path} is not the side of a square: handful knows square input only."
+            f"the {what} in {path} is not the side of a square: handful knows square input only."
         )
     return value
 
@@ -221,5 +221,5 @@ def _filter(settings: dict[str, Any], path: Path) -> str:
         if isinstance(value, int) and Image.Resampling(resample) == value:
             return name
     raise InputError(
-        f"The resample {value!r} in {path} is none of Pillow's filters, the numbers 0 to 5."
+        f"the resample {value!r} in {path} is none of Pillow's filters, the numbers 0 to 5."
     )

@@ -61,7 +61,7 @@ def load_model(folder: Path, name: str) -> Any:
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise InputError(
-                f"The checkpoint {name} {what} {', '.join(sorted(keys)[:3])}{more}: its features"
+                f"the checkpoint {name} {what} {', '.join(sorted(keys)[:3])}{more}: its features"
                 " would be wrong in silence; get the model anew, or check that config.json"
                 " belongs to its weights."
             )
@@ -80,7 +80,7 @@ def _config(folder: Path, name: str) -> Any:
     kind = given.get("model_type")
     if "auto_map" in given:
         raise InputError(
-            f"The checkpoint {name} brings program code of its own, which handful does not run:"
+            f"the checkpoint {name} brings program code of its own, which handful does not run:"
             " use a model whose architecture transformers has."
         )
     try:
@@ -91,7 +91,7 @@ def _config(folder: Path, name: str) -> Any:
 
         if kind is None or (isinstance(kind, str) and "model type" in str(error)):
             raise InputError(
-                f"The model type {kind!r} of {name} is unknown to transformers"
+                f"the model type {kind!r} of {name} is unknown to transformers"
                 f" {transformers.__version__}: upgrade it (pip install -U transformers), or use a"
                 " CLIP or SigLIP model."
             ) from error
@@ -106,7 +106,7 @@ def _model_class(config: Any, name: str) -> Any:
         found = AutoModel._model_mapping[type(config)]
     except KeyError:
         raise InputError(
-            f"The model type {config.model_type!r} of {name} is no encoder: use a CLIP or SigLIP"
+            f"the model type {config.model_type!r} of {name} is no encoder: use a CLIP or SigLIP"
             " model, or an image model."
         ) from None
     except (ImportError, RuntimeError) as error:
@@ -121,12 +121,12 @@ def _model_class(config: Any, name: str) -> Any:
         return found
     if hasattr(found, "get_text_features"):
         raise InputError(
-            f"The model type {config.model_type!r} of {name} is a dual encoder that handful does"
+            f"the model type {config.model_type!r} of {name} is a dual encoder that handful does"
             f" not know: it knows {', '.join(FAMILIES)}, and image models without text."
         )
     if getattr(found, "main_input_name", "") != "pixel_values":
         raise InputError(
-            f"The model type {config.model_type!r} of {name} does not encode images: use a CLIP or"
+            f"the model type {config.model_type!r} of {name} does not encode images: use a CLIP or"
             " SigLIP model, or an image model such as DINOv2."
         )
     return found
@@ -156,7 +156,7 @@ def _build(
     except (RuntimeError, ValueError, TypeError, KeyError, OSError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0][:160]
         raise InputError(
-            f"The model {name} cannot be built from its config.json and weights ({reason})."
+            f"the model {name} cannot be built from its config.json and weights ({reason})."
         ) from error
     mismatched = [key[0] if isinstance(key, tuple) else key for key in found["mismatched_keys"]]
     return model, list(found["missing_keys"]), list(found["unexpected_keys"]), mismatched

@@ -117,7 +117,7 @@ def load_tokenizer(folder: Path) -> Any:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:160]
         raise InputError(
-            f"The tokenizer files in {folder} cannot be read ({reason}): get them anew."
+            f"the tokenizer files in {folder} cannot be read ({reason}): get them anew."
         ) from error
     tokenizer.padding_side = "right"
     tokenizer.truncation_side = "right"

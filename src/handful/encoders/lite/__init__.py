@@ -47,7 +47,7 @@ def load(style: str, options: Options) -> LiteEncoder:
         InputError: as :class:`LiteEncoder`, or options, which it has none of.
     """
     if str(options):
-        raise InputError(f"The encoder lite takes no options: leave '{options}' out.")
+        raise InputError(f"the encoder lite takes no options: leave '{options}' out.")
     return LiteEncoder(style or "clip")
 
 

