@@ -17,7 +17,8 @@ from typer import TyperException
 from typer.main import get_command
 
 from handful import __version__
-from handful.cli import cache, demo, embed, encoders, evaluate, fit, methods, predict
+from handful.cli import bench, cache, demo, embed, encoders, evaluate, fit, methods, predict
+from handful.cli.output import flush
 from handful.errors import HandfulError, InputError, did_you_mean
 
 __all__ = ["app", "main"]
@@ -41,6 +42,7 @@ app.command(rich_help_panel=_MAIN)(evaluate.evaluate)
 app.command(rich_help_panel=_MORE)(demo.demo)
 app.command(rich_help_panel=_MORE)(embed.embed)
 app.command(rich_help_panel=_LISTS)(methods.methods)
+app.add_typer(bench.bench, name="bench", rich_help_panel=_MORE)
 app.add_typer(encoders.encoders, name="encoders", rich_help_panel=_LISTS)
 app.add_typer(cache.cache, name="cache", rich_help_panel=_LISTS)
 
@@ -81,7 +83,7 @@ def _run(arguments: list[str]) -> int:
         status = get_command(app).main(
             arguments or ["--help"], prog_name="handful", standalone_mode=False
         )
-        sys.stdout.flush()
+        flush()
         return _stopped() if status == _STOPPED else int(status or 0)
     except TyperException as error:
         return _complain(_explain(error), 2)
@@ -110,6 +112,7 @@ def _explain(error: TyperException) -> str:
         words = f"{error.message}.{did_you_mean(str(getattr(error, 'option_name', '')), near)}"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "handful"
+    words = words[0].lower() + words[1:]
     return f"{words}{'' if words.endswith('?') else '.'} See '{command} --help'."
 
 

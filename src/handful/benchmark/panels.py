@@ -1,0 +1,155 @@
+"""What stands in one panel of a figure: the numbers of one table, in one of three ways."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from handful.benchmark.column import Figure as Number
+from handful.benchmark.looks import BAND, Look
+from handful.benchmark.summary import ZERO_SHOT, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["KINDS", "Draw", "listed", "plain"]
+
+Draw = Callable[["Axes", Table, Mapping[str, Look]], list[str]]
+"""Draws a table, and returns the sentences that must be said of the figure."""
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading dollar signs as formulas."""
+    return text.replace("$", r"\$")
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Return numbers in words: 1, 2 and 4, or 1 to 3."""
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    words = [str(number) for number in numbers]
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
+
+
+def _accuracy(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
+    """Accuracy over shots; zero-shot is a line across, if its test images stay the same."""
+    for label, cells in _complete(table).items():
+        points = {k: (100 * n.mean, 100 * (n.deviation or 0)) for k, n in cells.items()}
+        if label == ZERO_SHOT and len({round(mean, 6) for mean, _ in points.values()}) == 1:
+            ax.axhline(points[min(points)][0], **looks[label].line, label=label)
+        else:
+            _curve(ax, points, cells, looks[label], label)
+    _shots_axis(ax, table)
+    ax.set_ylabel("accuracy, %")
+    return _over_seeds(table)
+
+
+def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
+    """Points above zero-shot on the same draws."""
+    complete = _complete(table)
+    base = complete.pop(ZERO_SHOT)
+    ax.axhline(0, **looks[ZERO_SHOT].line, label=ZERO_SHOT)
+    for label, cells in complete.items():
+        points = {}
+        for k, number in cells.items():
+            if k in base:
+                pairs = zip(number.accuracies, base[k].accuracies, strict=True)
+                gains = [100 * (mine - zero) for mine, zero in pairs]
+                spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
+                points[k] = (statistics.fmean(gains), spread)
+        if points:
+            _curve(ax, points, cells, looks[label], label)
+    _shots_axis(ax, table)
+    ax.set_ylabel("gain over zero-shot, points")
+    return _over_seeds(table)
+
+
+def _cost(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
+    """Accuracy against the time of the same runs."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    averages = {line.label: line.average for line in table.lines if line.average is not None}
+    seconds = {
+        # Results keep a tenth of a millisecond, and zero has no place on this axis.
+        label: max(1e-4, statistics.median(row["fit_seconds"] for row in average.rows))
+        for label, average in averages.items()
+    }
+    for label, average in averages.items():
+        look = looks[label].marker
+        ax.plot([seconds[label]], [100 * average.mean], **look, label=plain(label))
+    middle = math.sqrt(min(seconds.values()) * max(seconds.values()))
+    factor = max(3.0, 1.7 * max(seconds.values()) / middle)
+    low, high = middle / factor, middle * factor
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 3) if high < 100 * low else (1,)
+    ticks = [one for d in decades for m in steps if low <= (one := m * 10.0**d) <= high]
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.margins(y=0.15)
+    ax.set_xlabel("seconds to choose settings and fit")
+    ax.set_ylabel("accuracy, %")
+    shots = "shot" if table.averaged == (1,) else "shots"
+    seeds = "seed" if len(table.seeds) == 1 else "seeds"
+    over = f"{listed(table.averaged)} {shots} and {seeds} {listed(table.seeds)}"
+    said = [f"Mean accuracy and median time over {over}."]
+    if any(average.settings_fixed for average in averages.values()):
+        cells = [cell for line in table.lines for cell in line.cells.items()]
+        fixed = sorted({k for k, number in cells if number.settings_fixed})
+        said.append(f"Documented settings where nothing could be held out: {listed(fixed)} shot.")
+    return said
+
+
+def _complete(table: Table) -> dict[str, dict[int, Number]]:
+    """Return the numbers that may be compared, by label and shots."""
+    found = {
+        line.label: {k: n for k, n in line.cells.items() if n.complete} for line in table.lines
+    }
+    return {label: cells for label, cells in found.items() if cells}
+
+
+def _curve(
+    ax: Axes,
+    points: Mapping[int, tuple[float, float]],
+    cells: Mapping[int, Number],
+    look: Look,
+    label: str,
+) -> None:
+    """Draw means, and a band of one standard deviation to each side."""
+    shots = sorted(points)
+    means = [points[k][0] for k in shots]
+    low, high = ([points[k][0] + side * points[k][1] for k in shots] for side in (-1, 1))
+    ax.plot(shots, means, **(look.marker | look.line), label=plain(label))
+    ax.fill_between(shots, low, high, color=look.colour, **BAND)
+    white = look.marker | {"markerfacecolor": "white", "markeredgecolor": look.colour}
+    fixed = [k for k in shots if cells[k].settings_fixed]
+    ax.plot(fixed, [points[k][0] for k in fixed], **white, label="_fixed")
+
+
+def _shots_axis(ax: Axes, table: Table) -> None:
+    shots = table.shots
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(shots, [str(k) for k in shots])
+    ax.minorticks_off()
+    ax.set_xlim(shots[0] / 1.2, shots[-1] * 1.2)
+    ax.set_xlabel("images per class")
+
+
+def _over_seeds(table: Table) -> list[str]:
+    said = [f"Seed {table.seeds[0]}."]
+    if len(table.seeds) > 1:
+        said = [f"Mean ± 1 standard deviation over seeds {listed(table.seeds)}."]
+    if any(n.settings_fixed for cells in _complete(table).values() for n in cells.values()):
+        said.append("White inside: documented settings, as nothing could be held out.")
+    return said
+
+
+KINDS: Mapping[str, tuple[Draw, Callable[[Table], Any]]] = {
+    "accuracy": (_accuracy, _complete),
+    "cost": (_cost, lambda table: any(line.average for line in table.lines)),
+    "gain": (_gain, lambda table: ZERO_SHOT in _complete(table) and len(_complete(table)) > 1),
+}

@@ -1,0 +1,182 @@
+"""Results as figures for print: PNG and SVG, the same bytes for the same results.
+
+Each table of a summary becomes a panel that shows the numbers of that table; a figure holds the
+panels of one protocol and one selection policy. What a table compares with nothing, because runs
+are missing, is not drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from handful.benchmark.looks import STYLE, ZERO_SHOT_LOOK, Look, look
+from handful.benchmark.panels import KINDS, Draw, listed, plain
+from handful.benchmark.summary import ZERO_SHOT, Summary, Table
+from handful.errors import InputError
+from handful.paths import new_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FORMATS", "KINDS", "Drawing", "drawings", "ready", "undrawn", "write"]
+
+FORMATS = ("png", "svg")
+WIDTH = 7.0  # inches: both columns of a paper; one panel alone takes one
+PANEL, LINE = 2.1, 0.17  # inches: height of a panel, and of a line of text
+LETTERS = 15.5  # of 8 points, per inch
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure to be drawn.
+
+    Attributes:
+        kind: a key of ``KINDS``.
+        tables: of the panels; all of one protocol and policy.
+        looks: by label, the same in all figures of a summary.
+    """
+
+    kind: str
+    tables: tuple[Table, ...]
+    looks: Mapping[str, Look]
+
+    @property
+    def name(self) -> str:
+        """File name without its ending."""
+        first = self.tables[0]
+        return re.sub(r"[^\w-]", "_", f"{self.kind}-{first.protocol}-{first.select}")
+
+    def figure(self) -> Figure:
+        """Draw it, inside :func:`ready`."""
+        return _figure(self.tables, KINDS[self.kind][0], self.looks)
+
+
+def drawings(summary: Summary) -> list[Drawing]:
+    """Return every kind of figure of every protocol and policy, where there is something to draw.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    labels = dict.fromkeys(line.label for table in summary.tables for line in table.lines)
+    looks = {label: look(n) for n, label in enumerate(one for one in labels if one != ZERO_SHOT)}
+    looks[ZERO_SHOT] = ZERO_SHOT_LOOK
+    found = []
+    for _, same in groupby(summary.tables, lambda table: (table.protocol, table.select)):
+        tables = list(same)
+        for kind, (_, has) in KINDS.items():
+            if panels := tuple(table for table in tables if has(table)):
+                found.append(Drawing(kind, panels, looks))
+    if not found:
+        raise InputError("there is nothing to draw: run every method with the same seeds first.")
+    return found
+
+
+def undrawn(summary: Summary) -> Iterator[str]:
+    """Yield a sentence for whatever is in the results and in no figure, or in some of them only."""
+    for table in summary.tables:
+        where = f"{_title(table)} ({table.protocol}, {table.select})"
+        gone: dict[str, list[int]] = {}
+        for line in table.lines:
+            for k, number in line.cells.items():
+                if not number.complete:
+                    gone.setdefault(line.label, []).append(k)
+        for cell in table.missing:
+            gone.setdefault(cell.label, []).append(cell.shots)
+        for label, shots in gone.items():
+            yield f"Not drawn, as runs are missing: {label} at {listed(shots)} shots, {where}."
+        costly = [line.label for line in table.lines if line.average is None]
+        if costly and len(costly) < len(table.lines):
+            yield (
+                f"Not among the costs, as not all of {listed(table.averaged)} shots are there:"
+                f" {', '.join(costly)}, {where}."
+            )
+
+
+@contextmanager
+def ready() -> Iterator[None]:
+    """Make matplotlib ready, whatever the user's own settings of it are.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise InputError(
+            f'figures need the package matplotlib ({error}): run pip install "handful[plot]".'
+        ) from error
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def write(figure: Figure, path: Path, *, overwrite: bool) -> None:
+    """Write a figure as the ending of ``path`` says, whole or not at all; inside :func:`ready`.
+
+    Raises:
+        InputError: the file exists and ``overwrite`` is false, or it cannot be written.
+    """
+    form = path.suffix[1:]
+    # Neither a date nor a version: equal results give equal files.
+    unsaid = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[form]
+    with new_file(path, overwrite=overwrite) as temporary:
+        figure.savefig(temporary, format=form, metadata=unsaid)
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def _figure(tables: Sequence[Table], draw: Draw, looks: Mapping[str, Look]) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = 2 if len(tables) in (2, 4) else min(3, len(tables))
+    rows = math.ceil(len(tables) / columns)
+    width = WIDTH if columns > 1 else WIDTH / 2
+    figure = Figure(figsize=(width, 1), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    said: dict[str, None] = {}
+    titles = [
+        fill(plain(_title(table)), int(width / columns * 12), break_on_hyphens=False)
+        for table in tables
+    ]
+    for ax, table, title in zip(axes, tables, titles, strict=False):
+        ax.set_title(title)
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        said.update(dict.fromkeys(draw(ax, table, looks)))
+    for place, ax in enumerate(axes):
+        if place % columns:
+            ax.set_ylabel("")
+        if place + columns < len(tables):
+            ax.set_xlabel("")
+        if place >= len(tables):
+            ax.remove()
+    handles = {handle.get_label(): handle for ax in axes for handle in ax.lines}
+    shown = [handles[plain(label)] for label in looks if plain(label) in handles]
+    longest = max(len(str(handle.get_label())) for handle in shown)
+    fit = max(1, int((width - 0.2) / (longest / LETTERS + 0.6)))
+    lines = math.ceil(len(shown) / fit)
+    across = math.ceil(len(shown) / lines)
+    figure.legend(handles=shown, loc="outside lower center", ncols=across)
+    first = tables[0]
+    heading = f"Protocol {first.protocol}, selection {first.select}. {' '.join(said)}"
+    heading = fill(heading, int(width * LETTERS))
+    figure.suptitle(heading, x=0.01, ha="left")
+    text = heading.count("\n") + lines + 3
+    for start in range(0, len(titles), columns):
+        text += max(title.count("\n") for title in titles[start : start + columns])
+    figure.set_size_inches(width, rows * PANEL + text * LINE)
+    return figure
+
+
+def _title(table: Table) -> str:
+    return table.names[0] if len(table.names) == 1 else f"average of {len(table.names)} sources"

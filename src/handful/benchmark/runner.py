@@ -1,0 +1,155 @@
+"""All runs of a plan that are not there yet; several processes may work on one results file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from handful.benchmark.one_run import run_once, task_of
+from handful.benchmark.plan import Plan
+from handful.benchmark.protocols import draw
+from handful.benchmark.results import ResultsFile
+from handful.benchmark.sources import Source
+from handful.errors import HandfulError, InputError
+from handful.progress import progress
+
+__all__ = ["Ran", "run_plan"]
+
+PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How many runs a plan has, how many were there already, and how many came to be.
+
+    What another process at work on the same file made meanwhile is counted, too.
+    """
+
+    runs: int
+    there: int
+    made: int
+
+
+def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
+    """Run what is not in the results file yet.
+
+    Args:
+        plan: what to run.
+        out: results file, appended to.
+        jobs: processes. Each keeps one core busy; with one job, the heads use all cores.
+
+    Raises:
+        InputError: a source cannot be read, or the protocol cannot be followed on it.
+        HandfulError: a process ended early.
+    """
+    sources = plan.sources()
+    keys = {run.key for s in sources for runs in plan.runs(s).values() for run in runs}
+    # Said before the work: a draw may be impossible.
+    for source in sources:
+        for shots, seed in plan.runs(source):
+            drawn = draw(plan.protocol, source, shots, seed)
+            if plan.select == "val" and drawn.validation is None:
+                raise InputError(
+                    f"{source.name} has no validation images under the protocol {plan.protocol}, so"
+                    " settings cannot be chosen on them: use --select cv or fixed."
+                )
+    file = ResultsFile(out)
+    there = len(keys & file.read().runs.keys())
+    try:
+        if there < len(keys):
+            with progress("running", len(keys), "runs") as advance:
+                seen = 0
+
+                def tell() -> None:
+                    nonlocal seen
+                    now = len(keys & file.read().runs.keys())
+                    advance(now - seen)
+                    seen = now
+
+                tell()
+                if jobs == 1:
+                    _work(plan, sources, file, tell)
+                else:
+                    _share(plan, out, jobs, tell)
+            if left := len(keys - file.read().runs.keys()):
+                raise HandfulError(
+                    f"{left} of {len(keys)} runs are missing, because a process ended early: run"
+                    " the same command again to go on, with --jobs 1 to see why."
+                )
+    finally:
+        file.close()
+    return Ran(len(keys), there, len(keys) - there)
+
+
+def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[], None]) -> None:
+    """Do every run that nobody has done or is doing, until all are there."""
+    left = True
+    while left:
+        left, made = False, False
+        for source in sources:
+            done = file.read().runs.keys()
+            for (shots, seed), runs in plan.runs(source).items():
+                todo = [run for run in runs if run.key not in done]
+                if not todo:
+                    continue
+                drawn = draw(plan.protocol, source, shots, seed)
+                task = task_of(source, drawn, plan.select)
+                for run in todo:
+                    with file.claim(run.key) as mine:
+                        if not mine:
+                            left = True
+                            continue
+                        # Somebody may have ended it between our reading and our claim.
+                        if run.key in file.read().runs:
+                            continue
+                        row = run_once(run, source, drawn, task)
+                        file.add(source.to_json())
+                        file.add(row)
+                        made = True
+                    tell()
+        if left and not made:
+            time.sleep(PAUSE_S)
+
+
+def _share(plan: Plan, out: Path, jobs: int, tell: Callable[[], None]) -> None:
+    """Let several processes work on the file."""
+    context = multiprocessing.get_context("spawn")
+    before = os.environ.get("OMP_NUM_THREADS")
+    # Threads of several processes on few cores wait for one another.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    workers = [context.Process(target=_worker, args=(plan, out)) for _ in range(jobs)]
+    try:
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            time.sleep(PAUSE_S)
+            tell()
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.terminate()
+        for worker in workers:
+            if worker.pid is not None:
+                worker.join()
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _worker(plan: Plan, out: Path) -> None:
+    # Ctrl-C is for the process that started this one, and ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def stop_alone() -> None:
+        if parent is not None and not parent.is_alive():
+            sys.exit(1)
+
+    _work(plan, plan.sources(), ResultsFile(out), stop_alone)

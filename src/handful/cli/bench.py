@@ -1,0 +1,129 @@
+"""``handful bench``: methods compared under one protocol; runs, tables, figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handful.cli import bench_plot, bench_table
+from handful.cli.options import EncoderOption, JsonOption
+from handful.cli.output import print_json, say
+from handful.errors import InputError
+
+__all__ = ["bench"]
+
+bench = typer.Typer(no_args_is_help=True)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Compare methods: run, table, plot."""
+
+
+@bench.command()
+def run(
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Results file, .jsonl; appended to.", show_default=False),
+    ],
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PLAN.toml", help="Read the flags below from a file.", show_default=False
+        ),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A features file; repeatable.", show_default=False),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGES", help="Images, as 'fit' takes them; repeatable.", show_default=False
+        ),
+    ] = None,
+    encoder: EncoderOption = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--template",
+            metavar="TEXT|SET",
+            help="A prompt with {} for the class name, or a set; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B,…", help="Left out: all.", show_default=False),
+    ] = None,
+    shots: Annotated[
+        str | None, typer.Option(metavar="K,…", help="Left out: 1,2,4,8,16.", show_default=False)
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="S,…", help="Left out: 1,2,3.", show_default=False)
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="coop|whu", help="Left out: coop.", show_default=False),
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(metavar="val|cv|fixed", help="Left out: val.", show_default=False),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Fix a setting of every method that has it; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is not in the results file yet."""
+    from handful.benchmark.plan import Plan, numbers, read_plan, words
+    from handful.benchmark.runner import run_plan
+
+    flags: dict[str, Any] = {
+        "features": tuple(features) if features else None,
+        "images": tuple(images) if images else None,
+        "encoder": encoder,
+        "templates": tuple(templates) if templates else None,
+        "methods": words(methods) if methods else None,
+        "shots": numbers(shots, "shots") if shots else None,
+        "seeds": numbers(seeds, "seeds") if seeds else None,
+        "protocol": protocol,
+        "select": select,
+        "settings": {"all": dict(_setting(text) for text in settings)} if settings else None,
+    }
+    if plan is not None:
+        wanted = read_plan(plan, **flags)
+    else:
+        wanted = Plan(**{key: value for key, value in flags.items() if value is not None})
+    ran = run_plan(wanted, out, jobs)
+    if as_json:
+        print_json({"runs": ran.runs, "there": ran.there, "made": ran.made, "out": str(out)})
+    elif not ran.made:
+        say(f"Nothing to do: all {ran.runs} runs are in {out}.")
+    else:
+        say(f"{ran.made} runs made, {ran.there} were there: {ran.runs} in {out}.")
+        say(f"Next: handful bench table {out}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"--set is '{text}': expected NAME=VALUE, such as --set blend=0.4.")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        raise InputError(f"--set {name} is '{value}': expected a number, true or false.") from None
+
+
+bench.command()(bench_table.table)
+bench.command()(bench_plot.plot)
