@@ -356,7 +356,7 @@ def test_anchors_of_whu_are_those_of_the_measurements() -> None:
     means = {
         "zero-shot": 78.9, "nearest-class-mean": 90.0, "linear-probe": 91.5, "tip-adapter": 91.6,
         "tip-adapter-f": 91.9, "tip-x": 92.9, "ape": 92.8, "ape-t": 93.5, "cluster-adapter": 92.9,
-        "clip-adapter": 95.1, "taskres": 94.5, "lp-plus-plus": 94.1, "zs-lp": 94.7, "clap": 93.5,
+        "clip-adapter": 95.1, "task-res": 94.5, "lp++": 94.1, "zs-lp": 94.7, "clap": 93.5,
         "gda": 92.5,
     }  # fmt: skip
     for method, mean in means.items():
@@ -372,7 +372,7 @@ def test_anchors_of_whu_are_those_of_the_measurements() -> None:
 def test_anchors_of_the_cars() -> None:
     found = {one.method: one for one in read_anchors(ANCHORS / "stanford-cars.toml")}
     measured = {1: 0.635, 2: 0.656, 4: 0.703, 8: 0.736, 16: 0.777}
-    assert found["taskres"].accuracy == pytest.approx(measured)
+    assert found["task-res"].accuracy == pytest.approx(measured)
     assert {one.source for one in found.values()} == {"cars-vit-b-32"}
 
 

@@ -402,10 +402,11 @@ def test_equal_results_give_equal_files(tmp_path: Path) -> None:
         folder.mkdir()
         lines = [json.dumps(row) + "\n" for row in (rows if seed == "1" else rows[::-1])]
         (folder / "results.jsonl").write_text("".join(lines))
-        (folder / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\nsvg.hashsalt: x\n")
         environment = {"PYTHONHASHSEED": seed, "MPLCONFIGDIR": str(folder)}
         if seed == "2":
-            environment |= {"MATPLOTLIBRC": str(folder / "matplotlibrc"), "MPLBACKEND": "pdf"}
+            settings = "axes.titleweight: bold\nfont.size: 20\nsvg.hashsalt: x\n"
+            (folder / "matplotlibrc").write_text(settings)
+            environment["MPLBACKEND"] = "pdf"
         subprocess.run(
             [sys.executable, "-c", CODE, folder / "results.jsonl", folder / "figures"],
             env={**os.environ, **environment},
@@ -439,9 +440,10 @@ def test_a_file_is_as_large_as_it_is_on_paper(summary_of, tmp_path: Path) -> Non
 def test_settings_of_matplotlib_come_back(summary_of) -> None:
     import matplotlib
 
-    before = dict(matplotlib.rcParams)
-    list(figures(summary_of(invented(1, 2))))
-    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context({"font.size": 17, "axes.titleweight": "bold"}):
+        before = dict(matplotlib.rcParams)
+        list(figures(summary_of(invented(1, 2))))
+        assert dict(matplotlib.rcParams) == before
 
 
 def test_names_of_files_stay_in_their_folder(summary_of) -> None:

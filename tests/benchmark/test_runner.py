@@ -12,18 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from handful import Features, load_features, methods, save_features
+from handful import Features, FewShotTask, load_features, methods, save_features, select
 from handful.benchmark import one_run, runner
-from handful.benchmark.one_run import Run, learn, task_of
+from handful.benchmark.one_run import Run, task_of
 from handful.benchmark.plan import Plan
 from handful.benchmark.protocols import draw
-from handful.benchmark.results import read_results
+from handful.benchmark.results import ResultsFile, read_results
 from handful.benchmark.runner import Ran, run_plan
 from handful.benchmark.sources import features_source
 from handful.errors import HandfulError, InputError
@@ -279,11 +280,68 @@ def test_what_is_there_is_not_run_again(toy: Path, tmp_path: Path, monkeypatch) 
         raise AssertionError("nothing is to be run")
 
     monkeypatch.setattr(runner, "run_once", never)
+    monkeypatch.setattr(runner, "task_of", never)
     for one in (plan, larger, fixed, given):
         ran = run_plan(one, out)
         assert (ran.made, ran.there) == (0, ran.runs)
     assert len(rows(out)) == 1 + 12
     alone(out)
+
+
+def test_draws_that_are_there_are_not_drawn_again(toy: Path, tmp_path: Path, monkeypatch) -> None:
+    out = tmp_path / "results.jsonl"
+    asked = []
+    monkeypatch.setattr(runner, "task_of", lambda *a: asked.append(a[1]) or task_of(*a))
+    for last in (1, 2, 3):
+        seeds = tuple(range(1, last + 1))
+        plan = Plan((str(toy),), methods=("zero-shot",), shots=(1,), seeds=seeds, select="cv")
+        run_plan(plan, out)
+        assert len(asked) == last
+
+
+def test_what_somebody_else_does_is_waited_for(toy: Path, tmp_path: Path, monkeypatch) -> None:
+    out = tmp_path / "results.jsonl"
+    plan = Plan((str(toy),), methods=("zero-shot", "tip-adapter"), shots=(1,), seeds=(1,),
+                select="cv")  # fmt: skip
+    theirs, _ = plan.runs(plan.sources()[0])[1, 1]
+    made: list[str] = []
+    monkeypatch.setattr(
+        runner, "run_once", lambda run, *a: made.append(run.method) or one_run.run_once(run, *a)
+    )
+    somebody = ResultsFile(out)
+    with ThreadPoolExecutor() as pool:
+        with somebody.claim(theirs.key):
+            ran = pool.submit(run_plan, plan, out)
+            end = time.monotonic() + 30
+            while not somebody.read().runs:
+                assert time.monotonic() < end and not ran.done()
+                time.sleep(0.01)
+            time.sleep(2 * runner.PAUSE_S)
+            assert not ran.done()
+            somebody.add({"kind": "run", "key": theirs.key, "accuracy": 0.5})
+        assert ran.result(timeout=30) == Ran(2, 0, 2)
+    assert made == ["tip-adapter"]
+    alone(out)
+
+
+def test_what_somebody_has_just_done_is_not_done_again(
+    toy: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Between our reading and our claim."""
+    out = tmp_path / "results.jsonl"
+    plan = Plan((str(toy),), methods=("zero-shot",), shots=(1,), seeds=(1,), select="cv")
+
+    class Late(ResultsFile):
+        def claim(self, key: str) -> Any:
+            ResultsFile(out).add({"kind": "run", "key": key, "accuracy": 0.5})
+            return super().claim(key)
+
+    def never(*_: object) -> None:
+        raise AssertionError("it is done")
+
+    monkeypatch.setattr(runner, "ResultsFile", Late)
+    monkeypatch.setattr(runner, "run_once", never)
+    assert run_plan(plan, out) == Ran(1, 0, 1)
 
 
 def test_methods_share_a_draw_and_its_features(toy: Path, tmp_path: Path, monkeypatch) -> None:
@@ -432,6 +490,16 @@ def test_a_worker_that_dies_is_told(toy: Path, tmp_path: Path, monkeypatch, capf
 dies: Callable[..., None] = os._exit
 
 
+def test_an_error_in_a_worker_is_a_sentence(toy: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit, match=r"^handful: .*gone\.safetensors does not exist"):
+            runner._worker(Plan((str(tmp_path / "gone.safetensors"),)), tmp_path / "results.jsonl")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # -- killed ----------------------------------------------------------------------------------------
 
 
@@ -497,13 +565,18 @@ def test_workers_do_not_outlive_the_one_who_started_them(satellite: Path, tmp_pa
 
 def test_a_run_is_what_learning_by_hand_gives(satellite: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    plan = Plan((str(satellite),), methods=("tip-adapter",), shots=(4,), seeds=(2,), protocol="whu")
+    plan = Plan((str(satellite),), methods=("clip-adapter",), shots=(2,), seeds=(3,),
+                protocol="whu", settings={"all": {"epochs": 4}})  # fmt: skip
     run_plan(plan, out)
     source = features_source(satellite)
-    drawn = draw("whu", source, 4, 2)
-    head = learn(plan.runs(source)[4, 2][0], task_of(source, drawn, "val"))
-    f = source.features
-    right = head.predict(f.image_features[drawn.test]) == source.labels[drawn.test]
+    f, y = source.features, source.labels
+    drawn = draw("whu", source, 2, 3)
+    S, V, T = drawn.support, drawn.validation, drawn.test
+    X = f.image_features
+    task = FewShotTask(X[S], y[S], X[V], y[V], class_embeddings=f.class_embeddings)
+    head = select("clip-adapter", task, "val", random_state=3, epochs=4)
+    p = head.predict_proba(X[T])
     row = rows(out)[1]
-    assert row["accuracy"] == right.mean()
     assert row["settings"] == head.settings()
+    assert row["accuracy"] == (p.argmax(axis=1) == y[T]).mean()
+    assert row["negative_log_likelihood"] == -np.log(p[np.arange(len(T)), y[T]]).mean()

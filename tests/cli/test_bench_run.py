@@ -80,6 +80,7 @@ def test_a_run_repeats_from_its_own_command(
             "--seeds", "2", "--select", select, *more).done()  # fmt: skip
     (row,) = rows(out)
     assert row["command"][0] == "handful"
+    assert (row["validation"] is None) == (select == "cv")
     assert row["given"] == ({"output_relu": False, "epochs": 5} if len(more) == 4 else row["given"])
     handful(*row["command"][1:]).done()
     (again,) = rows(out.with_name("again.jsonl"))

@@ -336,7 +336,7 @@ def test_a_package_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == name else find(n))
     with pytest.raises(InputError) as refusal:
         load_encoder("open_clip:RN50/openai")
-    assert f"The package {name} is not installed" in str(refusal.value)
+    assert f"the package {name} is not installed" in str(refusal.value)
     assert 'pip install "handful[open-clip]"' in str(refusal.value)
 
 
@@ -363,7 +363,7 @@ def test_a_torchvision_for_another_torch(
     with pytest.raises(InputError) as refusal:
         import_open_clip()
     assert str(refusal.value) == (
-        f"The installed torchvision 0.30.1 does not fit torch {torch_version} (operator"
+        f"the installed torchvision 0.30.1 does not fit torch {torch_version} (operator"
         f" torchvision::nms does not exist): run {command}."
     )
 
@@ -381,4 +381,4 @@ def test_the_real_torchvision_beside_the_cpu_build_of_torch(tmp_path: Path) -> N
     last = ended.stderr.strip().splitlines()[-1]
     if "HF_HUB_OFFLINE" in last:
         pytest.skip("this torchvision fits this torch")
-    assert "handful.errors.InputError: The installed torchvision 0.28.0 does not fit" in last
+    assert "handful.errors.InputError: the installed torchvision 0.28.0 does not fit" in last

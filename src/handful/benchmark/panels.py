@@ -134,7 +134,6 @@ def _shots_axis(ax: Axes, table: Table) -> None:
     shots = table.shots
     ax.set_xscale("log", base=2)
     ax.set_xticks(shots, [str(k) for k in shots])
-    ax.minorticks_off()
     ax.set_xlim(shots[0] / 1.2, shots[-1] * 1.2)
     ax.set_xlabel("images per class")
 

@@ -152,4 +152,7 @@ def _worker(plan: Plan, out: Path) -> None:
         if parent is not None and not parent.is_alive():
             sys.exit(1)
 
-    _work(plan, plan.sources(), ResultsFile(out), stop_alone)
+    try:
+        _work(plan, plan.sources(), ResultsFile(out), stop_alone)
+    except HandfulError as error:
+        sys.exit(f"handful: {error}")

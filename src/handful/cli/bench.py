@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from handful.cli import bench_plot, bench_table
-from handful.cli.options import EncoderOption, JsonOption
+from handful.cli.options import (
+    EncoderOption,
+    JsonOption,
+    SetOption,
+    TemplateOption,
+    parse_setting,
+)
 from handful.cli.output import print_json, say
-from handful.errors import InputError
 
 __all__ = ["bench"]
 
@@ -46,15 +50,7 @@ def run(
         ),
     ] = None,
     encoder: EncoderOption = None,
-    templates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--template",
-            metavar="TEXT|SET",
-            help="A prompt with {} for the class name, or a set; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    templates: TemplateOption = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(metavar="A,B,…", help="Left out: all.", show_default=False),
@@ -73,15 +69,7 @@ def run(
         str | None,
         typer.Option(metavar="val|cv|fixed", help="Left out: val.", show_default=False),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Fix a setting of every method that has it; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    settings: SetOption = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +87,7 @@ def run(
         "seeds": numbers(seeds, "seeds") if seeds else None,
         "protocol": protocol,
         "select": select,
-        "settings": {"all": dict(_setting(text) for text in settings)} if settings else None,
+        "settings": {"all": dict(parse_setting(text) for text in settings)} if settings else None,
     }
     if plan is not None:
         wanted = read_plan(plan, **flags)
@@ -113,16 +101,6 @@ def run(
     else:
         say(f"{ran.made} runs made, {ran.there} were there: {ran.runs} in {out}.")
         say(f"Next: handful bench table {out}")
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InputError(f"--set is '{text}': expected NAME=VALUE, such as --set blend=0.4.")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        raise InputError(f"--set {name} is '{value}': expected a number, true or false.") from None
 
 
 bench.command()(bench_table.table)

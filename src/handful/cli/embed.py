@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from handful.cli.options import EncoderOption, ForceOption, JsonOption, StrictOption
+from handful.cli.options import (
+    EncoderOption,
+    ForceOption,
+    JsonOption,
+    StrictOption,
+    TemplateOption,
+)
 from handful.cli.output import print_json, say, warn_skipped
 from handful.errors import InputError
 from handful.paths import refuse_existing
@@ -30,15 +36,7 @@ def embed(
         typer.Option("--out", "-o", help="File to write, .safetensors.", show_default=False),
     ],
     encoder: EncoderOption = None,
-    templates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--template",
-            metavar="TEXT|SET",
-            help="A prompt with {} for the class name, or a set such as imagenet-7; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    templates: TemplateOption = None,
     views: Annotated[
         int,
         typer.Option(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handful.cli.options import EncoderOption, ForceOption, JsonOption, StrictOption, parse_shots
+from handful.cli.options import (
+    EncoderOption,
+    ForceOption,
+    JsonOption,
+    SetOption,
+    StrictOption,
+    TemplateOption,
+    parse_setting,
+    parse_shots,
+)
 from handful.cli.output import print_json, say, warn_skipped
-from handful.errors import InputError
 from handful.methods.registry import DEFAULT_METHOD
 from handful.paths import refuse_existing
 
@@ -49,36 +56,19 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    templates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--template",
-            metavar="TEXT|SET",
-            help="A prompt with {} for the class name, or a set such as imagenet-7; repeatable. "
-            "Left out: what suits the encoder.",
-            show_default=False,
-        ),
-    ] = None,
+    templates: TemplateOption = None,
     views: Annotated[
         int,
         typer.Option(metavar="V", min=0, max=1000, help="Augmented encodings per training image."),
     ] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Fix a setting of the method instead of searching it; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    settings: SetOption = None,
     strict: StrictOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Learn classes from images and save a classifier."""
     wanted = parse_shots(shots)
-    given = dict(_parse_setting(text) for text in settings or ())
+    given = dict(parse_setting(text) for text in settings or ())
     # Said before the work, not after it.
     refuse_existing(out, overwrite=force, folder=True)
     from handful.classifier import FewShotClassifier
@@ -103,16 +93,6 @@ def fit(
         print_json(_document(classifier, out))
     else:
         _tell(classifier, images, out)
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InputError(f"--set is '{text}': expected NAME=VALUE, such as --set blend=0.4.")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        raise InputError(f"--set {name} is '{value}': expected a number, true or false.") from None
 
 
 def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:

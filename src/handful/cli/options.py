@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +16,10 @@ __all__ = [
     "JsonOption",
     "ModelArgument",
     "OtherEncoderOption",
+    "SetOption",
     "StrictOption",
+    "TemplateOption",
+    "parse_setting",
     "parse_shots",
 ]
 
@@ -55,6 +59,40 @@ ModelArgument = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="Folder that 'handful fit' wrote.", show_default=False),
 ]
+TemplateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template",
+        metavar="TEXT|SET",
+        help="A prompt with {} for the class name, or a set such as imagenet-7; repeatable. "
+        "Left out: what suits the encoder.",
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Fix a setting of the method instead of searching it; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return name and value of ``NAME=VALUE``.
+
+    Raises:
+        InputError: another form, or a value that is no number, true or false.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"--set is '{text}': expected NAME=VALUE, such as --set blend=0.4.")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        raise InputError(f"--set {name} is '{value}': expected a number, true or false.") from None
 
 
 def parse_shots(text: str) -> int | Literal["all"]:

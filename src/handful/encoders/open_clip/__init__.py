@@ -102,7 +102,7 @@ def _build(package: Any, source: Source) -> tuple[Any, Any]:
     except Exception as error:
         if source.elsewhere and isinstance(error, OSError):
             raise InputError(
-                f"The encoder 'open_clip:{source.name}' needs files of {source.elsewhere} from the"
+                f"the encoder 'open_clip:{source.name}' needs files of {source.elsewhere} from the"
                 f" Hugging Face hub, which cannot be had ({_reason(error)}): connect to the"
                 " internet once, or give another model."
             ) from error
@@ -132,7 +132,7 @@ def _shapes(package: Any, path: Path) -> dict[str, torch.Size]:
     # The readers of the formats raise whatever they like.
     except Exception as error:
         raise InputError(
-            f"The weight file {path} cannot be read ({_reason(error)}): expected a table of named"
+            f"the weight file {path} cannot be read ({_reason(error)}): expected a table of named"
             " tensors, as safetensors or from torch.save, without code in it; get it anew."
         ) from error
 
@@ -143,7 +143,7 @@ def _reason(error: Exception) -> str:
 
 def _misfit(source: Source, reason: str) -> InputError:
     return InputError(
-        f"The weights in {source.weights} do not fit the architecture {source.model} ({reason}):"
+        f"the weights in {source.weights} do not fit the architecture {source.model} ({reason}):"
         " name the architecture that they were trained with."
     )
 
@@ -154,7 +154,7 @@ def _preprocess(given: dict[str, Any], name: str) -> Preprocess:
     style = STYLES.get(given["resize_mode"])
     if style is None or len(sides) > 1:
         raise InputError(
-            f"The model open_clip:{name} wants images of {size} pixels in the resize mode"
+            f"the model open_clip:{name} wants images of {size} pixels in the resize mode"
             f" {given['resize_mode']!r}, which is not supported: handful knows square images in"
             f" the modes {' and '.join(STYLES)}."
         )

@@ -25,7 +25,7 @@ def import_open_clip() -> Any:
     for name in ("open_clip", "torchvision", "timm"):
         if importlib.util.find_spec(name) is None:
             raise InputError(
-                f"The package {name} is not installed, which encoders of open_clip need: run pip"
+                f"the package {name} is not installed, which encoders of open_clip need: run pip"
                 ' install "handful[open-clip]".'
             )
     try:
@@ -37,7 +37,7 @@ def import_open_clip() -> Any:
         if "torchvision" in reason:
             raise _other_torchvision(reason) from error
         raise InputError(
-            f"The package open_clip cannot be imported ({reason}): run pip install --upgrade"
+            f"the package open_clip cannot be imported ({reason}): run pip install --upgrade"
             ' "handful[open-clip]".'
         ) from error
 
@@ -51,7 +51,7 @@ def _other_torchvision(reason: str) -> InputError:
     fitting = f"torchvision==0.{int(minor) + 15}.*" if major == "2" else "torchvision"
     index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
     return InputError(
-        f"The installed torchvision {ours} does not fit torch {here} ({reason}): run pip install"
+        f"the installed torchvision {ours} does not fit torch {here} ({reason}): run pip install"
         f' --force-reinstall --no-deps{index} "{fitting}".'
     )
 

@@ -76,7 +76,7 @@ def find_source(package: Any, name: str) -> Source:
         return _file(package, name, arch, Path(weights).expanduser())
     known = package.list_pretrained_tags_by_model(arch)
     raise InputError(
-        f"The encoder 'open_clip:{name}' names"
+        f"the encoder 'open_clip:{name}' names"
         + (f" the weights {weights!r}, no tag of {arch} and no file" if weights else " no weights")
         + f": give open_clip:{arch}/WEIGHTS with "
         + (f"one of {', '.join(known)}, or " if known else "")
@@ -90,7 +90,7 @@ def _unknown_architecture(package: Any, name: str, arch: str) -> InputError:
     by_lower, parts = {model.lower(): model for model in models}, name.lower().split("/")
     meant = next((m for n in (1, 2) if (m := by_lower.get("-".join(parts[:n])))), arch)
     return InputError(
-        f"The encoder 'open_clip:{name}' names the architecture {arch!r}, which is unknown: give"
+        f"the encoder 'open_clip:{name}' names the architecture {arch!r}, which is unknown: give"
         f" one of the {len(models)} that open_clip.list_models() returns, and its weights, such as"
         f" open_clip:ViT-B-32/openai.{did_you_mean(meant, models)}"
     )
@@ -130,7 +130,7 @@ def _folder(package: Any, name: str, folder: Path) -> Source:
     weights = next((folder / n for n in FOLDER_WEIGHTS if (folder / n).is_file()), None)
     if weights is None or not (folder / CONFIG).is_file():
         raise InputError(
-            f"The encoder 'open_clip:{name}' names no folder with a model of open_clip: expected"
+            f"the encoder 'open_clip:{name}' names no folder with a model of open_clip: expected"
             f" {CONFIG} in it, and {' or '.join(WEIGHTS)}."
         )
     model = f"{FOLDER}{folder}"

@@ -101,7 +101,7 @@ class TextTower:
         names = (name for name, _ in self._tower.model.named_parameters())
         if not self._tower.map and any(name.startswith("text.proj.") for name in names):
             raise InputError(
-                f"The text tower of open_clip:{self._name} ends in a network and not in one linear"
+                f"the text tower of open_clip:{self._name} ends in a network and not in one linear"
                 " map, so there are no states before its projection: use another model."
             )
         return self._tower.unprojected(self._tokens(texts))
