@@ -184,7 +184,7 @@ def test_gain_is_of_the_same_draw(summary_of) -> None:
 def test_one_seed_has_no_band(summary_of) -> None:
     rows = [a_source(0), *(a_run(0, m, 1, 7, 0.5) for m in ("zero-shot", "tip-adapter"))]
     for one, figure in figures(summary_of(rows)):
-        assert ("seed 7." in figure.get_suptitle()) or "Seed 7." in figure.get_suptitle(), one.kind
+        assert "seed 7." in figure.get_suptitle(), one.kind
         assert "deviation" not in figure.get_suptitle()
 
 
@@ -210,7 +210,7 @@ def test_policies_and_protocols_are_never_in_one_figure(summary_of) -> None:
         seen.append((one.name, value))
         said = figure.get_suptitle()
         _, protocol, select = one.name.split("-")
-        assert said.startswith(f"Protocol {protocol}, selection {select}."), said
+        assert said.startswith(f"Protocol {protocol}, selection {select}, "), said
         assert len(figure.axes) == 3
     assert seen == [
         *[("accuracy-coop-cv", 20), ("cost-coop-cv", 20), ("gain-coop-cv", None)],
@@ -247,6 +247,40 @@ def test_what_is_incomplete_is_not_drawn_and_that_is_said(summary_of) -> None:
     assert not list(undrawn(summary_of(rows)))
 
 
+def test_equal_draws_stand_side_by_side(summary_of) -> None:
+    """Where K images are the whole pool, every seed draws the same, and one seed is enough."""
+    rows = [r for r in invented(2, 3) if r.get("shots") != 16 or r["seed"] == 1]
+    of = {one.kind: figure.axes for one, figure in figures(summary_of(rows))}
+    for kind in ("accuracy", "gain"):
+        *single, average = of[kind]
+        for ax in single:
+            assert set(points(drawn(ax)["clip-adapter"])) == {1, 2, 4, 8, 16}
+            low, high = band(ax, COLOURS[1])[16]
+            assert low == pytest.approx(high)
+            title = ax.get_title().replace("\n", " ")
+            assert title.endswith(" seeds 1 to 3, seed 1 at 16 shots")
+        assert set(points(drawn(average)["clip-adapter"])) == {1, 2, 4, 8}
+        assert average.get_title() == "average of 2 sources\nseeds 1 to 3"
+    # One method with another seed there, and only what is complete is left.
+    other = a_run(1, "tip-adapter", 16, 2, 0.5)
+    of = {one.kind: figure.axes for one, figure in figures(summary_of([*rows, other]))}
+    assert set(points(drawn(of["accuracy"][0])["clip-adapter"])) == {1, 2, 4, 8}
+    assert set(points(drawn(of["accuracy"][1])["clip-adapter"])) == {1, 2, 4, 8, 16}
+
+
+def test_what_panels_do_not_share_stands_above_each(summary_of) -> None:
+    rows = [r for r in invented(2, 3, (1, 2)) if not (r["kind"] == "run" and r["seed"] == 3
+            and r["source"].endswith("1"))]  # fmt: skip
+    for one, figure in figures(summary_of(rows)):
+        shots = "1 and 2 shots, " if one.kind == "cost" else ""
+        titles = [ax.get_title().partition("\nseeds")[0] for ax in figure.axes]
+        below = [ax.get_title().rpartition("\n")[2] for ax in figure.axes]
+        assert titles[0].startswith("dtd 1")
+        assert below[:2] == [f"{shots}seeds 1 and 2", f"{shots}seeds 1 to 3"]
+        assert "seeds" not in figure.get_suptitle()
+        nothing_hidden(one, figure)
+
+
 def test_settings_that_could_not_be_chosen_are_marked(summary_of) -> None:
     """Under ``cv`` one image per class cannot be held out: the documented settings were taken."""
     rows = [a_source(0)]
@@ -258,7 +292,7 @@ def test_settings_that_could_not_be_chosen_are_marked(summary_of) -> None:
     for one, figure in figures(summary_of(rows)):
         said = figure.get_suptitle().replace("\n", " ")
         if one.kind == "cost":
-            assert "Documented settings where nothing could be held out: 1 shot." in said
+            assert "Documented settings where nothing could be held out, as at 1 shot." in said
             continue
         assert "White inside: documented settings, as nothing could be held out." in said
         white = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
@@ -313,6 +347,21 @@ def boxes(figure: Any) -> list[tuple[str, Any]]:
     return [(name, box) for name, box in sized if box.width and box.height]
 
 
+def nothing_hidden(one: Drawing, figure: Any) -> None:
+    width, height = figure.get_size_inches()
+    placed = boxes(figure)
+    assert len([name for name, _ in placed if name.startswith("panel")]) == len(figure.axes)
+    for name, box in placed:
+        assert box.x0 >= -1 and box.y0 >= -1, (one.name, name, box)
+        assert box.x1 <= width * figure.dpi + 1, (one.name, name, box)
+        assert box.y1 <= height * figure.dpi + 1, (one.name, name, box)
+        if name.startswith("panel"):
+            # Large enough to be read.
+            assert box.width > 1.3 * figure.dpi and box.height > 1.1 * figure.dpi, box
+    for (name, box), (other, other_box) in combinations(placed, 2):
+        assert not box.padded(-1).overlaps(other_box.padded(-1)), (one.name, name, other)
+
+
 @pytest.mark.parametrize(
     ("sources", "methods", "shots"),
     [
@@ -326,19 +375,8 @@ def boxes(figure: Any) -> list[tuple[str, Any]]:
 )
 def test_nothing_hides_anything(summary_of, sources, methods, shots) -> None:
     for one, figure in figures(summary_of(invented(sources, methods, shots))):
-        width, height = figure.get_size_inches()
-        assert width == (3.5 if sources == 1 else 7.0)
-        placed = boxes(figure)
-        assert len([name for name, _ in placed if name.startswith("panel")]) == len(figure.axes)
-        for name, box in placed:
-            assert box.x0 >= -1 and box.y0 >= -1, (one.name, name, box)
-            assert box.x1 <= width * figure.dpi + 1, (one.name, name, box)
-            assert box.y1 <= height * figure.dpi + 1, (one.name, name, box)
-            if name.startswith("panel"):
-                # Large enough to be read.
-                assert box.width > 1.3 * figure.dpi and box.height > 1.1 * figure.dpi, box
-        for (name, box), (other, other_box) in combinations(placed, 2):
-            assert not box.padded(-1).overlaps(other_box.padded(-1)), (one.name, name, other)
+        assert figure.get_size_inches()[0] == (3.5 if sources == 1 else 7.0)
+        nothing_hidden(one, figure)
         (legend,) = figure.legends
         shown = [text.get_text() for text in legend.get_texts()]
         assert len(set(shown)) == len(shown) == methods

@@ -99,7 +99,7 @@ def test_errors_of_ours_that_are_not_the_users(handful, monkeypatch, tmp_path) -
     error = KeyboardInterrupt()
     ran = handful("encoders")
     assert ran.status == 130
-    assert ran.err == "handful: stopped; what was encoded is kept.\n"
+    assert ran.err == "handful: stopped; what was done is kept.\n"
     error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         handful("encoders")

@@ -14,10 +14,27 @@ from handful.benchmark.summary import ZERO_SHOT, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["KINDS", "Draw", "listed", "plain"]
+__all__ = ["KINDS", "Draw", "comparable", "listed", "plain"]
 
-Draw = Callable[["Axes", Table, Mapping[str, Look]], list[str]]
-"""Draws a table, and returns the sentences that must be said of the figure."""
+Draw = Callable[["Axes", Table, Mapping[str, Look]], tuple[str, list[str]]]
+"""Draws a table; returns what it is the mean of, and sentences that must be said of the figure."""
+
+
+def comparable(table: Table) -> dict[str, dict[int, Number]]:
+    """Return the numbers that may stand side by side, by label and shots: those of equal draws.
+
+    They are complete, or at these shots all methods have the same seeds: where K images are all
+    that there is to learn from, every seed draws the same, and one is enough.
+    """
+    seeds: dict[int, set[tuple[int, ...]]] = {}
+    for line in table.lines:
+        for k, number in line.cells.items():
+            seeds.setdefault(k, set()).add(number.seeds)
+    found = {
+        line.label: {k: n for k, n in line.cells.items() if n.complete or len(seeds[k]) == 1}
+        for line in table.lines
+    }
+    return {label: cells for label, cells in found.items() if cells}
 
 
 def plain(text: str) -> str:
@@ -33,25 +50,27 @@ def listed(numbers: Sequence[int]) -> str:
     return " and ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
 
 
-def _accuracy(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
+# -- the three ways --------------------------------------------------------------------------------
+
+
+def _accuracy(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[str]]:
     """Accuracy over shots; zero-shot is a line across, if its test images stay the same."""
-    for label, cells in _complete(table).items():
+    for label, cells in comparable(table).items():
         points = {k: (100 * n.mean, 100 * (n.deviation or 0)) for k, n in cells.items()}
         if label == ZERO_SHOT and len({round(mean, 6) for mean, _ in points.values()}) == 1:
             ax.axhline(points[min(points)][0], **looks[label].line, label=label)
         else:
             _curve(ax, points, cells, looks[label], label)
-    _shots_axis(ax, table)
     ax.set_ylabel("accuracy, %")
-    return _over_seeds(table)
+    return _over_shots(ax, table)
 
 
-def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
+def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[str]]:
     """Points above zero-shot on the same draws."""
-    complete = _complete(table)
-    base = complete.pop(ZERO_SHOT)
+    methods = comparable(table)
+    base = methods.pop(ZERO_SHOT)
     ax.axhline(0, **looks[ZERO_SHOT].line, label=ZERO_SHOT)
-    for label, cells in complete.items():
+    for label, cells in methods.items():
         points = {}
         for k, number in cells.items():
             if k in base:
@@ -61,12 +80,11 @@ def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
                 points[k] = (statistics.fmean(gains), spread)
         if points:
             _curve(ax, points, cells, looks[label], label)
-    _shots_axis(ax, table)
     ax.set_ylabel("gain over zero-shot, points")
-    return _over_seeds(table)
+    return _over_shots(ax, table)
 
 
-def _cost(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
+def _cost(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[str]]:
     """Accuracy against the time of the same runs."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -93,23 +111,22 @@ def _cost(ax: Axes, table: Table, looks: Mapping[str, Look]) -> list[str]:
     ax.margins(y=0.15)
     ax.set_xlabel("seconds to choose settings and fit")
     ax.set_ylabel("accuracy, %")
-    shots = "shot" if table.averaged == (1,) else "shots"
-    seeds = "seed" if len(table.seeds) == 1 else "seeds"
-    over = f"{listed(table.averaged)} {shots} and {seeds} {listed(table.seeds)}"
-    said = [f"Mean accuracy and median time over {over}."]
+    said = ["Mean accuracy and median time."]
     if any(average.settings_fixed for average in averages.values()):
-        cells = [cell for line in table.lines for cell in line.cells.items()]
-        fixed = sorted({k for k, number in cells if number.settings_fixed})
-        said.append(f"Documented settings where nothing could be held out: {listed(fixed)} shot.")
-    return said
+        said.append("Documented settings where nothing could be held out, as at 1 shot.")
+    shots = "shot" if table.averaged == (1,) else "shots"
+    return f"{listed(table.averaged)} {shots}, {_seeds(table.seeds)}", said
 
 
-def _complete(table: Table) -> dict[str, dict[int, Number]]:
-    """Return the numbers that may be compared, by label and shots."""
-    found = {
-        line.label: {k: n for k, n in line.cells.items() if n.complete} for line in table.lines
-    }
-    return {label: cells for label, cells in found.items() if cells}
+KINDS: Mapping[str, tuple[Draw, Callable[[Table], Any]]] = {
+    "accuracy": (_accuracy, comparable),
+    "cost": (_cost, lambda table: any(line.average for line in table.lines)),
+    "gain": (_gain, lambda table: ZERO_SHOT in comparable(table) and len(comparable(table)) > 1),
+}
+"""By name: how to draw a table, and whether there is something to draw."""
+
+
+# -- parts of them ---------------------------------------------------------------------------------
 
 
 def _curve(
@@ -130,25 +147,23 @@ def _curve(
     ax.plot(fixed, [points[k][0] for k in fixed], **white, label="_fixed")
 
 
-def _shots_axis(ax: Axes, table: Table) -> None:
-    shots = table.shots
+def _over_shots(ax: Axes, table: Table) -> tuple[str, list[str]]:
+    """Make the axis of shots, and say what stands over it."""
+    cells = [cell for of_label in comparable(table).values() for cell in of_label.items()]
+    shots = sorted({k for k, _ in cells})
     ax.set_xscale("log", base=2)
     ax.set_xticks(shots, [str(k) for k in shots])
     ax.set_xlim(shots[0] / 1.2, shots[-1] * 1.2)
     ax.set_xlabel("images per class")
-
-
-def _over_seeds(table: Table) -> list[str]:
-    said = [f"Seed {table.seeds[0]}."]
-    if len(table.seeds) > 1:
-        said = [f"Mean ± 1 standard deviation over seeds {listed(table.seeds)}."]
-    if any(n.settings_fixed for cells in _complete(table).values() for n in cells.values()):
+    said = []
+    if any(number.deviation is not None for _, number in cells):
+        said.append("Mean ± 1 standard deviation.")
+    if any(number.settings_fixed for _, number in cells):
         said.append("White inside: documented settings, as nothing could be held out.")
-    return said
+    usual = _seeds(table.seeds)
+    others = {k: _seeds(number.seeds) for k, number in cells if number.seeds != table.seeds}
+    return ", ".join([usual, *(f"{others[k]} at {k} shots" for k in sorted(others))]), said
 
 
-KINDS: Mapping[str, tuple[Draw, Callable[[Table], Any]]] = {
-    "accuracy": (_accuracy, _complete),
-    "cost": (_cost, lambda table: any(line.average for line in table.lines)),
-    "gain": (_gain, lambda table: ZERO_SHOT in _complete(table) and len(_complete(table)) > 1),
-}
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {listed(seeds)}"

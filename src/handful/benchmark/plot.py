@@ -18,7 +18,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from handful.benchmark.looks import STYLE, ZERO_SHOT_LOOK, Look, look
-from handful.benchmark.panels import KINDS, Draw, listed, plain
+from handful.benchmark.panels import KINDS, Draw, comparable, listed, plain
 from handful.benchmark.summary import ZERO_SHOT, Summary, Table
 from handful.errors import InputError
 from handful.paths import new_file
@@ -83,15 +83,16 @@ def undrawn(summary: Summary) -> Iterator[str]:
     """Yield a sentence for whatever is in the results and in no figure, or in some of them only."""
     for table in summary.tables:
         where = f"{_title(table)} ({table.protocol}, {table.select})"
+        shown = comparable(table)
         gone: dict[str, list[int]] = {}
         for line in table.lines:
-            for k, number in line.cells.items():
-                if not number.complete:
-                    gone.setdefault(line.label, []).append(k)
+            if lacking := [k for k in line.cells if k not in shown.get(line.label, {})]:
+                gone[line.label] = lacking
         for cell in table.missing:
             gone.setdefault(cell.label, []).append(cell.shots)
-        for label, shots in gone.items():
-            yield f"Not drawn, as runs are missing: {label} at {listed(shots)} shots, {where}."
+        for shots in dict.fromkeys(map(tuple, gone.values())):
+            labels = ", ".join(label for label in gone if tuple(gone[label]) == shots)
+            yield f"Not drawn, as runs are missing: {labels} at {listed(shots)} shots, {where}."
         costly = [line.label for line in table.lines if line.average is None]
         if costly and len(costly) < len(table.lines):
             yield (
@@ -144,15 +145,21 @@ def _figure(tables: Sequence[Table], draw: Draw, looks: Mapping[str, Look]) -> F
     width = WIDTH if columns > 1 else WIDTH / 2
     figure = Figure(figsize=(width, 1), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    means: list[str] = []
     said: dict[str, None] = {}
-    titles = [
-        fill(plain(_title(table)), int(width / columns * 12), break_on_hyphens=False)
-        for table in tables
-    ]
-    for ax, table, title in zip(axes, tables, titles, strict=False):
-        ax.set_title(title)
-        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        said.update(dict.fromkeys(draw(ax, table, looks)))
+    for ax, table in zip(axes, tables, strict=False):
+        ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        mean, sentences = draw(ax, table, looks)
+        means.append(mean)
+        said.update(dict.fromkeys(sentences))
+    # What the panels do not share stands above each of them.
+    shared = means[:1] if len(set(means)) == 1 else []
+    titles = []
+    for ax, table, mean in zip(axes, tables, means, strict=False):
+        parts = [_title(table)] if shared else [_title(table), mean]
+        wrapped = [fill(plain(p), int(width / columns * 12), break_on_hyphens=False) for p in parts]
+        titles.append("\n".join(wrapped))
+        ax.set_title(titles[-1])
     for place, ax in enumerate(axes):
         if place % columns:
             ax.set_ylabel("")
@@ -168,7 +175,8 @@ def _figure(tables: Sequence[Table], draw: Draw, looks: Mapping[str, Look]) -> F
     across = math.ceil(len(shown) / lines)
     figure.legend(handles=shown, loc="outside lower center", ncols=across)
     first = tables[0]
-    heading = f"Protocol {first.protocol}, selection {first.select}. {' '.join(said)}"
+    of = ", ".join([f"Protocol {first.protocol}", f"selection {first.select}", *shared])
+    heading = f"{of}. {' '.join(said)}".rstrip()
     heading = fill(heading, int(width * LETTERS))
     figure.suptitle(heading, x=0.01, ha="left")
     text = heading.count("\n") + lines + 3

@@ -100,7 +100,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _stopped() -> int:
-    return _complain("stopped; what was encoded is kept.", _STOPPED)
+    return _complain("stopped; what was done is kept.", _STOPPED)
 
 
 def _explain(error: TyperException) -> str:
