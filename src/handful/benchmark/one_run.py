@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import platform
-import resource
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -187,10 +186,17 @@ def _forget_peak() -> None:
 
 
 def _peak() -> float:
-    """Return the most memory that this process has held, in MB; since ``_forget_peak`` on Linux."""
+    """Return the most memory that this process has held, in MB; since ``_forget_peak`` on Linux.
+
+    0 where the system does not tell.
+    """
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         told = next(line for line in lines if line.startswith("VmHWM"))
         return round(int(told.split()[1]) / 1024, 1)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return 0.0
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(used / (1024**2 if platform.system() == "Darwin" else 1024), 1)
