@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from markdown_pages import names_in, section, table
+from markdown_pages import method_page, names_in, section, table
 from typer.main import get_command
 
 from handful import methods
@@ -32,7 +32,7 @@ from handful.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # Every verb, and the verbs below it by both words: "encoders", "encoders check".
 COMMANDS: dict[str, Any] = {
     " ".join(words): command
@@ -105,7 +105,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_listed() -> None:
     listed = set(re.findall(r"\]\((\w[\w-]*\.md)\)", prose(ROOT / "docs" / "index.md")))
-    assert listed == {page.name for page in PAGES} - {"index.md"}
+    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
 
 
 def test_every_room_is_described() -> None:
@@ -121,28 +121,31 @@ def test_every_room_is_described() -> None:
 @every_method
 def test_every_setting_and_its_default(name: str) -> None:
     kind = methods.get(name)
-    rows = {
-        names_in(row[0])[0]: row for row in table(section("methods.md", f"`{name}`"), "setting")
-    }
+    rows = {names_in(row[0])[0]: row for row in table(method_page(name), "setting")}
     assert set(rows) == set(kind().settings())
     for setting, value in kind().settings().items():
         _, _, default, searched, _ = rows[setting]
         assert names_in(default) == [
             f"{value:g}" if isinstance(value, float) else str(value).lower()
         ]
-        assert (searched != "no") == (setting in kind.search.settings()), setting
+        assert (searched != "no") == (setting in kind.searched({}).settings()), setting
 
 
 @every_method
 def test_every_method_names_its_paper(name: str) -> None:
-    numbers = re.findall(r"\d{4}\.\d{5}", methods.get(name).paper)
+    """By its number at arXiv, or its DOI."""
+    numbers = re.findall(r"\d{4}\.\d{5}|10\.\d{4}/[^\s,;]+", methods.get(name).paper)
     assert numbers
-    assert all(number in section("methods.md", f"`{name}`") for number in numbers)
+    assert all(number in method_page(name) for number in numbers)
 
 
-def test_no_method_is_made_up() -> None:
-    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## `(.+)`$", text, re.MULTILINE) == methods.names()
+def test_every_method_is_listed_and_none_is_made_up() -> None:
+    rows = table((ROOT / "docs" / "methods.md").read_text(encoding="utf-8"), "method")
+    assert [names_in(row[0])[0] for row in rows] == methods.names()
+    pages = {page.stem: page for page in (ROOT / "docs" / "methods").glob("*.md")}
+    assert set(pages) == set(methods.names())
+    for name, page in pages.items():
+        assert page.read_text(encoding="utf-8").startswith(f"# `{name}`\n"), page
 
 
 # -- command line ----------------------------------------------------------------------------------
@@ -256,7 +259,9 @@ def workplace(tmp_path: Path, photos: Path) -> Path:
 
 
 @pytest.mark.slow
-@every_page
+@pytest.mark.parametrize(
+    "page", [page for page in [*PAGES, README] if blocks(page)], ids=lambda page: page.stem
+)
 def test_commands_and_code_run(page: Path, workplace: Path) -> None:
     """And print what the page shows."""
     parts: list[Part] = []

@@ -167,7 +167,7 @@ Given = Callable[[Path], tuple[object, ...]]
         (lambda f: ("--features", f, "--shots", "0"), "shots are [0]: expected numbers from 1"),
         (lambda f: ("--features", f, "--seeds", "a"), "--seeds is 'a': expected numbers such as"),
         (lambda f: ("--features", f, "--set", "blend"), "--set is 'blend': expected NAME=VALUE"),
-        (lambda f: ("--features", f, "--set", "blend=x"), "--set blend is 'x': expected a number"),
+        (lambda f: ("--features", f, "--set", "blend=x"), "is 'x': expected a number from 0"),
         (lambda f: ("--features", f, "--set", "blent=1"), "Did you mean 'blend'?"),
         (lambda f: ("--features", f, "--set", "blend=-1"), "setting 'blend' of method"),
         (lambda f: ("--features", f, "--jobs", "0"), "expected"),

@@ -87,13 +87,13 @@ def test_keys_are_unit_means_of_raw_views(kind: type[TipAdapter]) -> None:
 def test_sweep_gives_what_refitting_with_each_sharpness_gives(kind: type[TipAdapter]) -> None:
     values = (0.5, 5.5, 50.0)
     head = kind(TEXT).fit(X, Y)
-    swept = list(head.sweep(QUERIES, values))
+    swept = list(head.sweep(QUERIES, [{"sharpness": value} for value in values]))
     assert len(swept) == 3
     for sharpness, (base, votes) in zip(values, swept, strict=True):
         np.testing.assert_array_equal(base, ZERO_SHOT)
         expected = logits(kind, sharpness=sharpness, blend=2.5)
         np.testing.assert_allclose((base + 2.5 * votes).numpy(), expected, rtol=1e-12)
-    ((base, votes),) = head.sweep(QUERIES)  # without values: the head's own
+    ((base, votes),) = head.sweep(QUERIES)  # without points: the head's own
     np.testing.assert_allclose(base + head.blend * votes, head.logits(QUERIES), rtol=1e-12)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["DOCS", "names_in", "section", "table"]
+__all__ = ["DOCS", "method_page", "names_in", "section", "table"]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -16,6 +16,13 @@ def section(page: str, heading: str) -> str:
     match = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
     assert match, f"docs/{page} has no section '## {heading}'"
     return match[1]
+
+
+def method_page(name: str) -> str:
+    """Return the page of a method."""
+    page = DOCS / "methods" / f"{name}.md"
+    assert page.exists(), f"method '{name}' has no page docs/methods/{name}.md"
+    return page.read_text(encoding="utf-8")
 
 
 def table(text: str, first: str) -> list[list[str]]:

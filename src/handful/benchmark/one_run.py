@@ -76,6 +76,7 @@ def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
         logit_scale=f.logit_scale,
         views=None if f.view_features is None else f.view_features[rows],
         groups=duplicate_groups(None, unit(torch.from_numpy(X)).numpy()),
+        prompts=f.text_features,
     )
 
 

@@ -39,11 +39,13 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
         ("Classes", f"{len(names)}: {listed}"),
         ("Images", f"{sum(counts)} ({per_class}) from {images}"),
         ("Encoder", _encoder(classifier)),
+        *_prompts(classifier),
         ("Method", ", ".join([classifier.method, *_settings(classifier, head)])),
         ("Accuracy", in_words(estimate) if estimate else "not known: no image could be held out"),
     ]
     if zero_shot is not None and classifier.method != "zero-shot":
-        lines.append(("  names only", in_words(zero_shot)))
+        only = "  names only" if classifier.sentences_ is None else "  texts only"
+        lines.append((only, in_words(zero_shot)))
     respelt = [(name, readable(name)) for name in names if readable(name) != name]
     if respelt and classifier.templates_:
         name, read = respelt[0]
@@ -76,9 +78,18 @@ def _encoder(classifier: FewShotClassifier) -> str:
     return f"{spec} ({'; '.join(notes)})" if notes else spec
 
 
+def _prompts(classifier: FewShotClassifier) -> list[tuple[str, str]]:
+    """Return what was read of the classes, where it was not templates alone."""
+    if classifier.sentences_ is None:
+        return []
+    templates = len(classifier.templates_)
+    also = f", and {templates} template{'s' if templates > 1 else ''}" if templates else ""
+    return [("Prompts", f"{classifier.sentences_}{also}")]
+
+
 def _settings(classifier: FewShotClassifier, head: Head) -> list[str]:
     """Return what was searched or given, and how it was chosen."""
-    given, searched = classifier.settings, head.search.settings()
+    given, searched = classifier.settings, head.searched(classifier.settings).settings()
     words = [
         f"{name} {value:.3g}" + (" (given)" if name in given else "")
         for name, value in head.settings().items()

@@ -84,15 +84,16 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Return name and value of ``NAME=VALUE``.
 
     Raises:
-        InputError: another form, or a value that is no number, true or false.
+        InputError: another form.
     """
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise InputError(f"--set is '{text}': expected NAME=VALUE, such as --set blend=0.4.")
+    name = name.replace("-", "_")
     try:
-        return name.replace("-", "_"), json.loads(value)
+        return name, json.loads(value)
     except ValueError:
-        raise InputError(f"--set {name} is '{value}': expected a number, true or false.") from None
+        return name, value  # a word: the method knows whether it is one of its own
 
 
 def parse_shots(text: str) -> int | Literal["all"]:

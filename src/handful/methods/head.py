@@ -2,9 +2,9 @@
 
 A head is written by subclassing :class:`Head` and giving ``learned`` (the names of its arrays),
 ``trained`` (those of them that an optimiser set, for counting parameters),
-``least`` (of numeric settings that may not go down to 0), ``_learn(support)`` and
-``_logits(features)``. Validation, labels, text, probabilities
-and the saved form are here, once.
+``least`` and ``most`` (of numeric settings; the least is 0 where not given), ``choices`` (of
+settings that are words), ``_learn(support)`` and ``_logits(features)``. Validation, labels, text,
+probabilities and the saved form are here, once.
 
 Numbers: learned arrays are float32, as they are saved; prediction computes in float64, so that an
 image's answer does not depend on the batch it came in.
@@ -45,12 +45,15 @@ class Support:
         labels: index of each image's class, int64 ``(n,)``.
         views: raw features of augmented views ``(n, V, D)``, float32, or None.
         text: unit class embeddings W ``(C, D)``, float32; without text, unit class means.
+        prompts: unit embeddings of every single prompt ``(C, T, D)``, float32, where the head was
+            given them; a class with fewer than T has rows of zeros.
     """
 
     features: Tensor
     labels: Tensor
     views: Tensor | None
     text: Tensor
+    prompts: Tensor | None = None
 
     @property
     def n_classes(self) -> int:
@@ -65,14 +68,23 @@ class Support:
         """Unit features to train on ``(n, V, D)``: the views, or the image itself, V = 1."""
         return unit(self.features[:, None] if self.views is None else self.views)
 
+    def counts(self) -> Tensor:
+        """Number of images of each class, int64 ``(C,)``."""
+        return torch.bincount(self.labels, minlength=self.n_classes)
+
+    def class_means(self) -> Tensor:
+        """Mean of the unit features of each class ``(C, D)``; zeros for a class without images."""
+        sums = torch.zeros_like(self.text).index_add_(0, self.labels, self.keys())
+        return sums / self.counts().clamp_min(1)[:, None]
+
 
 class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Base of all heads. See the module for how to write one.
 
     Parameters common to all heads:
-        class_embeddings: ``(C, D)``, or ``(C, T, D)`` for T templates (pooled by
-            ``norm_mean_norm``). Row c belongs to label c for integer labels, to
-            ``class_names[c]`` for strings. Without it, unit class means stand in.
+        class_embeddings: ``(C, D)``, or ``(C, T, D)`` for T prompts (pooled by
+            ``norm_mean_norm``; rows of zeros are no prompts). Row c belongs to label c for integer
+            labels, to ``class_names[c]`` for strings. Without it, unit class means stand in.
         class_names: names of the rows; without them, strings are taken in sorted order.
         logit_scale: s.
         random_state: seed of everything random in ``fit``.
@@ -90,7 +102,11 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     learned: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[tuple[str, ...]] = ()
     least: ClassVar[Mapping[str, float]] = {}
+    most: ClassVar[Mapping[str, float]] = {}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     starts_from_text: ClassVar[bool] = True
+    uses_prompts: ClassVar[bool] = False
+    several_encoders: ClassVar[bool] = False
 
     # Given by the constructor of each subclass, as scikit-learn asks.
     class_embeddings: Array | None
@@ -117,9 +133,22 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for head, support in zip(heads, supports, strict=True):
             head._learn(support)
 
-    def _sweep(self, features: Tensor, values: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (Z, Q) with logits Z + blend·Q for each value of the swept setting."""
+    def _sweep(
+        self, features: Tensor, points: Sequence[Mapping[str, float]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (Z, Q) with logits Z + blend·Q for each point: values of the swept settings.
+
+        A swept setting that a point leaves out has the head's own value.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def searched(cls, given: Mapping[str, Any]) -> Search:
+        """Return what selection searches where the settings ``given`` are fixed.
+
+        Overridden where one setting decides whether another is searched.
+        """
+        return cls.search.without(given)
 
     # -- fitting -----------------------------------------------------------------------------
 
@@ -147,22 +176,26 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         cls._learn_many(heads, [h._support(*d) for h, d in zip(heads, data, strict=True)])
 
     def check_settings(self) -> None:
-        """Refuse settings of the wrong type or below their least value.
+        """Refuse settings of the wrong type, out of range, or none of the choices.
 
         Raises:
             InputError: naming the setting, its value and what was expected.
         """
         defaults = type(self)().settings()
         for name, value in self.settings().items():
-            default, least = defaults[name], self.least.get(name, 0)
+            default = defaults[name]
             if isinstance(default, bool):
                 right, expected = isinstance(value, bool), "true or false"
+            elif isinstance(default, str):
+                right, expected = value in self.choices[name], " or ".join(self.choices[name])
             else:
+                least, most = self.least.get(name, 0), self.most.get(name, np.inf)
                 whole = isinstance(default, int)
                 kind = Integral if whole else Real
                 right = isinstance(value, kind) and not isinstance(value, bool)
-                right = right and least <= value < np.inf
+                right = right and least <= value <= most and np.isfinite(value)
                 expected = f"a {'whole ' if whole else ''}number from {least:g}"
+                expected += f" to {most:g}" if np.isfinite(most) else ""
             if not right:
                 raise InputError(
                     f"setting '{name}' of method '{self.name}' is {value!r}: expected {expected}."
@@ -182,9 +215,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise ValueError(
                     f"views have shape {tuple(views.shape)}: expected ({len(X)}, V, {X.shape[1]})"
                 )
-        text = self._text(features, labels)
+        text, prompts = self._text(features, labels)
         self.text_ = text.numpy()
-        return Support(features, labels, views, text)
+        return Support(features, labels, views, text, prompts)
 
     def _set_classes(self, y: Array) -> Tensor:
         """Set ``classes_`` and return the row of each label."""
@@ -230,14 +263,14 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return torch.tensor([position[label] for label in y.tolist()], dtype=torch.int64)
 
-    def _text(self, features: Tensor, labels: Tensor) -> Tensor:
+    def _text(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.class_embeddings is None:
             counts = torch.bincount(labels, minlength=len(self.classes_))
             if (counts == 0).any():
                 empty = self.classes_.tolist()[int((counts == 0).nonzero()[0])]
                 raise InputError(f"class {empty!r} has neither images nor a class embedding")
             sums = features.new_zeros(len(counts), features.shape[1])
-            return unit(sums.index_add_(0, labels, unit(features)))
+            return unit(sums.index_add_(0, labels, unit(features))), None
         text = _tensor(
             check_array(self.class_embeddings, allow_nd=True, input_name="class_embeddings")
         )
@@ -246,7 +279,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"class embeddings have shape {tuple(text.shape)}: expected (C, "
                 f"{features.shape[1]}) to go with the features; the encoders differ"
             )
-        return (pool_templates(text) if text.ndim == 3 else unit(text)).float()
+        if text.ndim == 2:
+            return unit(text).float(), None
+        return pool_templates(text).float(), unit(text).float() if self.uses_prompts else None
 
     # -- predicting ----------------------------------------------------------------------------
 
@@ -277,18 +312,20 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Z, the logits that every text-based head starts from."""
         return cosine_logits(features, torch.from_numpy(self.text_).double(), self.logit_scale)
 
-    def sweep(self, X: Any, values: Sequence[float] = ()) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield ``(Z, Q)``, logits being Z + blend·Q, for each value of the swept setting.
+    def sweep(
+        self, X: Any, points: Sequence[Mapping[str, float]] = ({},)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(Z, Q)``, logits being Z + blend·Q, for each point of the swept settings.
 
         Selection uses it to judge many settings of one fitted head without refitting it.
         """
-        return self._sweep(self._features(X), values)
+        return self._sweep(self._features(X), points)
 
     # -- the saved form -------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
         """Return the hyper-parameters, without what comes from the task."""
-        task = ("class_embeddings", "class_names", "logit_scale", "random_state")
+        task = ("class_embeddings", "class_names", "logit_scale", "random_state", "widths")
         return {k: v for k, v in self.get_params(deep=False).items() if k not in task}
 
     def arrays(self) -> dict[str, Array]:

@@ -16,7 +16,7 @@ Where we differ from the published code, and why:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -87,14 +87,17 @@ class TipAdapter(Head):
         self.key_labels_ = support.labels.numpy()
 
     def _logits(self, features: Tensor) -> Tensor:
-        ((base, votes),) = self._sweep(features, [self.sharpness])
+        ((base, votes),) = self._sweep(features, [{}])
         return base + self.blend * votes
 
-    def _sweep(self, features: Tensor, values: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _sweep(
+        self, features: Tensor, points: Sequence[Mapping[str, float]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         base = self._zero_shot(features)
         affinity = unit(features) @ torch.from_numpy(self.keys_).double().T
         labels = torch.from_numpy(self.key_labels_)
-        for sharpness in values or [self.sharpness]:
+        for point in points:
+            sharpness = point.get("sharpness", self.sharpness)
             yield base, cache_votes(affinity, labels, len(self.classes_), sharpness)
 
 

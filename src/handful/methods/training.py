@@ -24,30 +24,53 @@ AnyHead = TypeVar("AnyHead", bound=Head)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; AdamW throughout, decoupled weight decay.
+    """How to train.
 
     Attributes:
         epochs: passes over the support set, one view of each image in a pass.
         lr: peak learning rate.
-        weight_decay, eps, batch: of AdamW and of a step.
+        weight_decay: decoupled in ``adamw``, else a part of the gradient.
+        eps: of Adam.
+        momentum, nesterov: of ``sgd``.
+        batch: images in a step.
         schedule: ``step``: cosine to 0, changed every step; ``epoch``: cosine, changed every
-            epoch, after one epoch at 1e-5 (CoOp's).
+            epoch, after one epoch at 1e-5 (CoOp's); ``constant``.
+        optimiser: ``adamw``, ``adam`` or ``sgd``.
     """
 
     epochs: int
     lr: float = 1e-3
     weight_decay: float = 0.01
     eps: float = 1e-8
+    momentum: float = 0.9
+    nesterov: bool = False
     batch: int = 256
-    schedule: Literal["step", "epoch"] = "epoch"
+    schedule: Literal["step", "epoch", "constant"] = "epoch"
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
         """Learning rate at ``step`` of ``steps`` in all, which lies in ``epoch``."""
+        if self.schedule == "constant":
+            return self.lr
         if self.schedule == "step":
             return self.lr * (1 + math.cos(math.pi * step / steps)) / 2
         if epoch == 0:
             return min(1e-5, self.lr)
         return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+    def optimise(self, parameters: Sequence[Tensor], decays: Sequence[float]) -> Any:
+        """Return the optimiser, one group per parameter."""
+        groups = [
+            {"params": [p], "weight_decay": decay}
+            for p, decay in zip(parameters, decays, strict=True)
+        ]
+        if self.optimiser == "sgd":
+            return torch.optim.SGD(
+                groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov
+            )
+        kind = torch.optim.AdamW if self.optimiser == "adamw" else torch.optim.Adam
+        # fused: one pass over the parameters of all runs
+        return kind(groups, lr=self.lr, eps=self.eps, fused=True)
 
 
 @dataclass(frozen=True)
@@ -87,6 +110,12 @@ def train(
     labels: Tensor,
     recipe: Recipe,
     seeds: Sequence[int],
+    *,
+    penalty: Callable[..., Tensor] | None = None,
+    rates: Sequence[float] | None = None,
+    decays: Sequence[float] | None = None,
+    draw: Callable[[torch.Generator], Tensor] | None = None,
+    proximal: Callable[[list[Tensor], float], None] | None = None,
 ) -> list[Tensor]:
     """Minimise mean cross-entropy of each of R runs.
 
@@ -98,14 +127,19 @@ def train(
         labels: ``(R, n)``.
         recipe: the recipe.
         seeds: one per run.
+        penalty: ``penalty(*parameters) → (R,)``, added to the cross-entropy of each run.
+        rates: factor on the learning rate of each parameter; None: 1.
+        decays: weight decay of each parameter; None: the recipe's.
+        draw: ``draw(generator) → tensor`` of a run, once per step; those of all runs go, stacked,
+            to ``logits`` as ``drawn`` (for dropout).
+        proximal: ``proximal(parameters, lr)``, called after every step; changes them in place.
 
     Returns:
         The parameters after the last step, detached.
     """
     parameters = [p.detach().clone().requires_grad_() for p in start]
-    optimiser = torch.optim.AdamW(  # fused: one pass over the parameters of all runs
-        parameters, lr=recipe.lr, eps=recipe.eps, weight_decay=recipe.weight_decay, fused=True
-    )
+    rates = rates or [1.0] * len(parameters)
+    optimiser = recipe.optimise(parameters, decays or [recipe.weight_decay] * len(parameters))
     n, n_views, _ = samples[0].shape
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     steps_per_epoch = math.ceil(n / recipe.batch)
@@ -119,12 +153,20 @@ def train(
         chosen = view.gather(1, rows)
         x = torch.stack([s[r, v] for s, r, v in zip(samples, rows, chosen, strict=True)])
         targets = labels.gather(1, rows)
+        chance = {"drawn": torch.stack([draw(g) for g in generators])} if draw else {}
         loss = torch.nn.functional.cross_entropy(
-            logits(x, *parameters).flatten(0, 1), targets.flatten(), reduction="sum"
+            logits(x, *parameters, **chance).flatten(0, 1), targets.flatten(), reduction="sum"
         )
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(epoch, step, steps)
+        loss = loss / rows.shape[1]
+        if penalty is not None:
+            loss = loss + penalty(*parameters).sum()
+        lr = recipe.rate(epoch, step, steps)
+        for group, factor in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = lr * factor
         optimiser.zero_grad()
-        (loss / rows.shape[1]).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        if proximal is not None:
+            with torch.no_grad():
+                proximal(parameters, lr)
     return [p.detach() for p in parameters]

@@ -93,9 +93,10 @@ class Judge:
         self._method = method
         self._task = task
         self._trials = trials
-        self._arguments = {**task.head_arguments(), **given, "random_state": random_state}
+        text = task.head_arguments(prompts=method.uses_prompts)
+        self._arguments = {**text, **given, "random_state": random_state}
         self._fitted: dict[tuple[tuple[str, float], ...], list[Head]] = {}
-        self.search = method.search.without(given)
+        self.search = method.searched(given)
 
     def default(self, setting: str) -> float:
         """Return the documented default of a setting."""
@@ -131,26 +132,23 @@ class Judge:
         labels = torch.cat(
             [_positions(h.classes_, t.y) for h, t in zip(heads, self._trials, strict=True)]
         )
-        ((name, values),) = self.search.sweep.items() or [("", ())]
         blend = self.search.blend
-        if not values and blend is None:
+        if not self.search.sweep and blend is None:
             pairs = zip(heads, self._trials, strict=True)
             logits = torch.cat([torch.from_numpy(h.logits(t.X)) for h, t in pairs])
             right = (logits.argmax(dim=1) == labels).numpy()
             yield Candidate(settings, right, right[:, None])
             return
-        sweeps = [h.sweep(t.X, values) for h, t in zip(heads, self._trials, strict=True)]
-        for position, parts in enumerate(zip(*sweeps, strict=True)):
+        points = self.search.sweep_points()
+        sweeps = [h.sweep(t.X, points) for h, t in zip(heads, self._trials, strict=True)]
+        for point, *parts in zip(points, *sweeps, strict=True):
             base = torch.cat([z for z, _ in parts])
             direction = torch.cat([q for _, q in parts])
-            here = dict(settings)
-            if values:
-                here[name] = values[position]
+            here = settings | point
             if blend is None:
-                logits = (
-                    base
-                    + float(getattr(heads[0], self._method.search.blend or "", 0.0)) * direction
-                )
+                fixed = self._method.search.blend
+                weight = 1.0 if fixed is None else float(getattr(heads[0], fixed))
+                logits = base + weight * direction
                 right = (logits.argmax(dim=1) == labels).numpy()
                 yield Candidate(here, right, right[:, None])
                 continue

@@ -21,6 +21,7 @@ __all__ = [
     "POLICIES",
     "Policy",
     "Selection",
+    "check_encoders",
     "check_request",
     "choose_policy",
     "select",
@@ -78,6 +79,25 @@ def check_request(method: str, policy: str | None, settings: Mapping[str, Any]) 
     """
     _check_settings(registry.get(method), settings)
     _check_policy(policy)
+
+
+def check_encoders(method: str | type[Head], encoders: Sequence[str]) -> None:
+    """Refuse several encoders where the method takes one.
+
+    Args:
+        method: a name, or a class.
+        encoders: what the encoders are called.
+
+    Raises:
+        InputError: naming them and the methods that take several.
+    """
+    kind = registry.get(method) if isinstance(method, str) else method
+    if len(encoders) > 1 and not kind.several_encoders:
+        several = [name for name in registry.names() if registry.get(name).several_encoders]
+        raise InputError(
+            f"method '{kind.name}' takes one encoder, and there are {len(encoders)}: "
+            f"{', '.join(encoders)}; keep one, or use method {' or '.join(several)}."
+        )
 
 
 def choose_policy(task: FewShotTask, policy: str | None) -> Policy:
@@ -139,11 +159,12 @@ def select(
     """
     kind = registry.get(method) if isinstance(method, str) else method
     _check_settings(kind, given)
+    check_encoders(kind, [f"features of width {width}" for width in task.widths or ()])
     chosen_policy = choose_policy(task, policy)
     _check_labels(kind, task)
-    arguments = {**task.head_arguments(), **given, "random_state": random_state}
-    search = kind.search.without(given)
-    if chosen_policy == "fixed" or not search.settings():
+    text = task.head_arguments(prompts=kind.uses_prompts)
+    arguments = {**text, **given, "random_state": random_state}
+    if chosen_policy == "fixed" or not kind.searched(given).settings():
         head = kind(**arguments).fit(task.X, task.y, views=task.views)
         head.selection_ = Selection("fixed", {})
         return head
@@ -212,11 +233,9 @@ def _check_labels(kind: type[Head], task: FewShotTask) -> None:
 
 
 def _search(judge: Judge) -> list[Candidate]:
-    ((name, values),) = judge.search.train.items() or [("", ())]
-    if not values:
-        return judge.judge([{}])
-    candidates = judge.judge([{name: value} for value in values])
-    if judge.search.halvings:
+    candidates = judge.judge(judge.search.train_points())
+    if judge.search.halvings and judge.search.train:
+        (name,) = judge.search.train
         candidates = _halve(judge, name, candidates)
     return candidates
 
