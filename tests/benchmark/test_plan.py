@@ -12,6 +12,7 @@ import pytest
 
 from handful import Features, methods, save_features
 from handful.benchmark.plan import Plan, numbers, read_plan, words
+from handful.datasets.sentences import SentenceRecord
 from handful.errors import InputError
 
 
@@ -22,6 +23,13 @@ def features(path: Path, seed: int = 0, **more: Any) -> Path:
         Features(rng.normal(size=(12, 6)), labels=np.tile([0, 1, 2], 4), **more),
     )
     return path
+
+
+def with_sentences(path: Path, order: tuple[int, int]) -> Path:
+    """Two sentences of each class, whose order some methods see, and no mean of them."""
+    text = np.random.default_rng(5).normal(size=(3, 2, 6))[:, order]
+    sentences = SentenceRecord(None, "", (2, 2, 2))
+    return features(path, text_features=text, sentences=sentences, class_names=("a", "b", "c"))
 
 
 def written(folder: Path, text: str) -> Path:
@@ -66,6 +74,34 @@ def test_settings_go_to_the_methods_that_have_them(tmp_path: Path) -> None:
     assert plain.runs(plan.sources()[0])[1, 1][0].key != runs[1].key
 
 
+def test_variants_are_every_combination(tmp_path: Path) -> None:
+    """Beside the settings that all variants share; other methods run once."""
+    plan = Plan(
+        features=(str(features(tmp_path / "a.safetensors")),),
+        methods=("zero-shot", "clip-adapter"),
+        settings={"all": {"blend": 0.3, "lr": 0.01}, "clip-adapter": {"epochs": 5}},
+        variants={
+            "clip-adapter": {"branch": ["visual", "text"], "blend": [0, 0.5, 0.5]},
+            "tip-adapter": {"blend": [1, 2]},  # not in this plan, and no harm
+        },
+    )
+    for runs in plan.runs(plan.sources()[0]).values():
+        assert [(run.method, dict(run.settings)) for run in runs] == [
+            ("zero-shot", {}),
+            *(
+                ("clip-adapter", {"lr": 0.01, "epochs": 5, "branch": branch, "blend": blend})
+                for branch in ("visual", "text")
+                for blend in (0, 0.5)
+            ),
+        ]
+        assert len({run.key for run in runs}) == 5
+
+
+def test_variants_from_a_file(tmp_path: Path) -> None:
+    text = 'features = ["a"]\nmethods = ["clip-adapter"]\n[variants.clip-adapter]\nblend = [0, 1.0]'
+    assert read_plan(written(tmp_path, text)).variants == {"clip-adapter": {"blend": [0, 1.0]}}
+
+
 def test_a_source_is_its_contents(tmp_path: Path) -> None:
     """Whatever it is called; and whatever changes a result makes another source of it."""
     a = features(tmp_path / "a.safetensors")
@@ -80,9 +116,11 @@ def test_a_source_is_its_contents(tmp_path: Path) -> None:
             features(tmp_path / "d.safetensors", class_embeddings=np.eye(3, 6)),
             features(tmp_path / "e.safetensors", split=np.repeat([0, 2], 6)),
             features(tmp_path / "f.safetensors", view_features=np.ones((12, 1, 6))),
+            with_sentences(tmp_path / "g.safetensors", order=(0, 1)),
+            with_sentences(tmp_path / "h.safetensors", order=(1, 0)),
         )
     }
-    assert len(digests) == 6
+    assert len(digests) == 8
     with pytest.raises(InputError, match="same is the same as a: leave one of them out"):
         Plan((str(a), str(same))).sources()
     (tmp_path / "folder").mkdir()
@@ -173,6 +211,13 @@ PLAN = 'features = ["a"]\n'
         (PLAN + '[settings.tip-adapter]\nblend = "3"\n', "setting 'blend' .* is '3'"),
         (PLAN + "[settings.tip-adapter]\nblend = [3]\n", r"setting 'blend' .* is \[3\]"),
         (PLAN + "[settings.all]\nblent = 3\n", "no method of this plan has the setting 'blent'"),
+        (PLAN + "variants = 3\n", r"variants in .* is 3: expected tables of lists, such as \[var"),
+        (PLAN + "[variants]\nblend = [3]\n", "variants in .* expected tables of lists"),
+        (PLAN + "[variants.clip-adapter]\nblend = 0.2\n", "variants in .* expected tables of list"),
+        (PLAN + "[variants.clip-adapter]\nblend = []\n", "variants in .* expected tables of list"),
+        (PLAN + "[variants.clip-adapter]\nblend = [0.2, 3]\n", "setting 'blend' .* is 3"),
+        (PLAN + "[variants.clip-adapter]\nblent = [0.2]\n", "no setting 'blent'. Did you mean 'bl"),
+        (PLAN + "[variants.all]\nblend = [0.2]\n", "no method 'all'"),
     ],
 )  # fmt: skip
 def test_a_plan_that_cannot_be_followed(tmp_path: Path, text: str, says: str) -> None:

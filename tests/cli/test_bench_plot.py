@@ -93,6 +93,30 @@ def test_several_results_make_one_set(handful, results: Path) -> None:
         ).read_bytes()
 
 
+def test_over_a_setting(handful, results: Path) -> None:
+    """From a plan with variants to the figure; with a dash or an underscore."""
+    plan = Path("plan.toml")
+    plan.write_text(
+        'features = ["one.safetensors"]\nmethods = ["zero-shot", "clip-adapter"]\nselect = "cv"\n'
+        "shots = [2]\nseeds = [1, 2]\n[settings.clip-adapter]\nepochs = 2\n"
+        "[variants.clip-adapter]\ntext_blend = [0.0, 0.5]\nbranch = ['text', 'both']\n"
+    )
+    handful("bench", "run", "--plan", plan, "--out", "over.jsonl").done()
+    table = handful("bench", "table", "over.jsonl").done()
+    assert "clip-adapter (branch=text, epochs=2, text_blend=0)" in " ".join(table.split())
+    for setting in ("text_blend", "text-blend"):
+        handful("bench", "plot", "over.jsonl", "--over", setting, "--force").done()
+    ends = ("png", "svg")
+    assert files("over-figures") == [f"over-text_blend-coop-cv.{end}" for end in ends]
+    handful("bench", "plot", "over.jsonl", "--over", "branch").done()
+    assert f"over-branch-coop-cv.{ends[0]}" in files("over-figures")
+    handful("bench", "plot", "over.jsonl", "--over", "lr").refused(
+        "was given the setting 'lr'", "Given were: branch, epochs, text_blend."
+    )
+    shown = handful("bench", "plot", "over.jsonl", "results.jsonl", "--over", "branch", "--force")
+    assert "Not drawn, as branch was not given: tip-adapter, one (coop, cv)." in shown.done()
+
+
 def test_refused(handful, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handful("bench", "plot", "no.jsonl").refused("no.jsonl does not exist: expected a file that")
     handful("bench", "plot", "one.safetensors").refused("line 1, is no line of results")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handful.functional.bottleneck import bottleneck, residual_blend
+from handful.functional.bottleneck import bottleneck, layer_start, residual_blend
 from handful.functional.kernel import cache_kernel, cache_votes
 from handful.functional.normalise import unit
 
@@ -23,6 +23,29 @@ def test_bottleneck_follows_its_equation() -> None:
     hidden = (X @ DOWN).clamp_min(0)
     torch.testing.assert_close(bottleneck(X, DOWN, UP), (hidden @ UP).clamp_min(0))
     torch.testing.assert_close(bottleneck(X, DOWN, UP, output_relu=False), hidden @ UP)
+
+
+def test_biases_are_the_last_rows() -> None:
+    down, up = normal(9, 3, seed=3), normal(4, 8, seed=4)
+    hidden = (X @ down[:8] + down[8]).clamp_min(0)
+    torch.testing.assert_close(
+        bottleneck(X, down, up, output_relu=False, bias=True), hidden @ up[:3] + up[3]
+    )
+    together = bottleneck(X.expand(2, 5, 8), down.expand(2, 9, 3), up.expand(2, 4, 8), bias=True)
+    torch.testing.assert_close(together[1], bottleneck(X, down, up, bias=True))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_starts_as_those_of_torch_do(bias: bool) -> None:
+    """Uniform within ±1/√inputs, weights and biases; 65,536 draws tell the spread to 1 %."""
+    start = layer_start(256, 256, torch.Generator().manual_seed(0), bias=bias)
+    assert start.shape == (256 + bias, 256)
+    layer = torch.nn.Linear(256, 256)
+    for part, same in [(start[:256], layer.weight), (start[256:], layer.bias)][: 1 + bias]:
+        assert float(part.abs().max()) <= 1 / 16
+        assert float(part.abs().max()) > 0.97 / 16
+        assert float(part.std()) == pytest.approx(float(same.std()), rel=0.15)
+    assert float(start[:256].std()) == pytest.approx(1 / 16 / 3**0.5, rel=0.02)
 
 
 def test_output_is_non_negative_with_the_outer_relu_only() -> None:

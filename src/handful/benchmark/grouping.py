@@ -71,6 +71,8 @@ def label_of(row: Row) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     whole = isinstance(value, float) and value.is_integer()
     return json.dumps(int(value) if whole else value, ensure_ascii=False)
 

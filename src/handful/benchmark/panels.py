@@ -14,7 +14,16 @@ from handful.benchmark.summary import ZERO_SHOT, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["KINDS", "Draw", "comparable", "listed", "plain"]
+__all__ = [
+    "KINDS",
+    "Draw",
+    "across",
+    "comparable",
+    "curve",
+    "listed",
+    "plain",
+    "seeds_in_words",
+]
 
 Draw = Callable[["Axes", Table, Mapping[str, Look]], tuple[str, list[str]]]
 """Draws a table; returns what it is the mean of, and sentences that must be said of the figure."""
@@ -58,9 +67,9 @@ def _accuracy(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, l
     for label, cells in comparable(table).items():
         points = {k: (100 * n.mean, 100 * (n.deviation or 0)) for k, n in cells.items()}
         if label == ZERO_SHOT and len({round(mean, 6) for mean, _ in points.values()}) == 1:
-            ax.axhline(points[min(points)][0], **looks[label].line, label=label)
+            across(ax, points[min(points)][0], looks[label], label)
         else:
-            _curve(ax, points, cells, looks[label], label)
+            curve(ax, points, cells, looks[label], label)
     ax.set_ylabel("accuracy, %")
     return _over_shots(ax, table)
 
@@ -69,7 +78,7 @@ def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[
     """Points above zero-shot on the same draws."""
     methods = comparable(table)
     base = methods.pop(ZERO_SHOT)
-    ax.axhline(0, **looks[ZERO_SHOT].line, label=ZERO_SHOT)
+    across(ax, 0, looks[ZERO_SHOT], ZERO_SHOT)
     for label, cells in methods.items():
         points = {}
         for k, number in cells.items():
@@ -79,7 +88,7 @@ def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[
                 spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
                 points[k] = (statistics.fmean(gains), spread)
         if points:
-            _curve(ax, points, cells, looks[label], label)
+            curve(ax, points, cells, looks[label], label)
     ax.set_ylabel("gain over zero-shot, points")
     return _over_shots(ax, table)
 
@@ -115,7 +124,7 @@ def _cost(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[
     if any(average.settings_fixed for average in averages.values()):
         said.append("Documented settings where nothing could be held out, as at 1 shot.")
     shots = "shot" if table.averaged == (1,) else "shots"
-    return f"{listed(table.averaged)} {shots}, {_seeds(table.seeds)}", said
+    return f"{listed(table.averaged)} {shots}, {seeds_in_words(table.seeds)}", said
 
 
 KINDS: Mapping[str, tuple[Draw, Callable[[Table], Any]]] = {
@@ -129,10 +138,15 @@ KINDS: Mapping[str, tuple[Draw, Callable[[Table], Any]]] = {
 # -- parts of them ---------------------------------------------------------------------------------
 
 
-def _curve(
+def across(ax: Axes, height: float, look: Look, label: str) -> None:
+    """Draw a line from side to side."""
+    ax.axhline(height, **look.line, label=label)
+
+
+def curve(
     ax: Axes,
-    points: Mapping[int, tuple[float, float]],
-    cells: Mapping[int, Number],
+    points: Mapping[Any, tuple[float, float]],
+    cells: Mapping[Any, Number],
     look: Look,
     label: str,
 ) -> None:
@@ -160,10 +174,11 @@ def _over_shots(ax: Axes, table: Table) -> tuple[str, list[str]]:
         said.append("Mean ± 1 standard deviation.")
     if any(number.settings_fixed for _, number in cells):
         said.append("White inside: documented settings, as nothing could be held out.")
-    usual = _seeds(table.seeds)
-    others = {k: _seeds(number.seeds) for k, number in cells if number.seeds != table.seeds}
+    usual = seeds_in_words(table.seeds)
+    others = {k: seeds_in_words(number.seeds) for k, number in cells if number.seeds != table.seeds}
     return ", ".join([usual, *(f"{others[k]} at {k} shots" for k in sorted(others))]), said
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Return seed 1, or seeds 1 and 2."""
     return f"seed{'' if len(seeds) == 1 else 's'} {listed(seeds)}"

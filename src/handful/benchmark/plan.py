@@ -5,32 +5,36 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from handful.benchmark.one_run import Run
 from handful.benchmark.protocols import PROTOCOLS
-from handful.benchmark.sources import Source, features_source, images_source
+from handful.benchmark.sources import Source, feature_paths, features_source, images_source
 from handful.errors import InputError, did_you_mean
 from handful.methods import registry
-from handful.selection.select import POLICIES, check_request
+from handful.selection.select import POLICIES, check_encoders, check_request
 
 __all__ = ["Plan", "numbers", "read_plan", "words"]
 
 LARGEST = 2**32 - 1  # seed of numpy's old generator
 TEXT, TEXTS, NUMBERS = "a text", "a list of texts", "a list of whole numbers"
 TABLES = "tables, such as [settings.all]"
+LISTS = "tables of lists, such as [variants.clip-adapter] with blend = [0.2, 0.4]"
 KINDS = {
     "features": TEXTS,
     "images": TEXTS,
     "encoder": TEXT,
     "templates": TEXTS,
+    "prompts": TEXT,
     "methods": TEXTS,
     "shots": NUMBERS,
     "seeds": NUMBERS,
     "protocol": TEXT,
     "select": TEXT,
     "settings": TABLES,
+    "variants": LISTS,
 }
 
 
@@ -39,31 +43,40 @@ class Plan:
     """Methods × sources × shots × seeds, under one protocol and one selection policy.
 
     Attributes:
-        features: features files.
+        features: features files; ``A+B``: of the same images by two encoders, side by side.
         images: image folders, tables, and whatever else ``handful fit`` takes.
         encoder: of the images; None is the default.
         templates: of the class names of the images; None is the encoder's own.
+        prompts: a file of sentences about the classes of the images.
         methods: names; all there are if left out.
         shots, seeds: numbers.
         protocol, select: one name each.
         settings: by method, or for every method that has them under ``all``.
+        variants: by method, several values of a setting: it runs once with each of them, and of
+            several settings with each combination.
     """
 
     features: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     encoder: str | None = None
     templates: tuple[str, ...] | None = None
+    prompts: str | None = None
     methods: tuple[str, ...] = field(default_factory=lambda: tuple(registry.names()))
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     seeds: tuple[int, ...] = (1, 2, 3)
     protocol: str = "coop"
     select: str = "val"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.features and not self.images:
             raise InputError(
                 "there is nothing to run on: give --features FILE.safetensors, or --images FOLDER."
+            )
+        if self.prompts is not None and not self.images:
+            raise InputError(
+                f"{self.prompts} is given without --images: a features file has its texts already."
             )
         for what, value, known in (
             ("protocol", self.protocol, tuple(PROTOCOLS)),
@@ -89,9 +102,13 @@ class Plan:
                     f"no method of this plan has the setting '{name}'."
                     f"{did_you_mean(name, known_settings)}"
                 )
-        for method in dict.fromkeys((*self.methods, *self.settings)):
-            if method != "all":
-                check_request(method, self.select, self._given(method))
+        own = [method for method in self.settings if method != "all"]
+        for method in dict.fromkeys((*self.methods, *own, *self.variants)):
+            for given in self._given(method):
+                check_request(method, self.select, given)
+        for one in self.features:
+            for method in self.methods:
+                check_encoders(method, feature_paths(one))
 
     def sources(self) -> list[Source]:
         """Read the features files, and encode the images.
@@ -99,13 +116,16 @@ class Plan:
         Raises:
             InputError: one cannot be read, or two have one name.
         """
-        found = [features_source(Path(path)) for path in self.features]
+        found = [features_source(path) for path in self.features]
         if self.images:
             from handful.encoders.default import default_encoder
             from handful.encoders.spec import load_encoder
 
             encoder = load_encoder(self.encoder or default_encoder().spec)
-            found += [images_source(images, encoder, self.templates) for images in self.images]
+            found += [
+                images_source(images, encoder, self.templates, prompts=self.prompts)
+                for images in self.images
+            ]
         by_name: dict[str, Source] = {}
         by_digest: dict[str, Source] = {}
         for source in found:
@@ -123,22 +143,24 @@ class Plan:
         """Return the runs on one source, by shots and seed: all methods see the same draw."""
         return {
             (k, seed): [
-                Run(source.digest, self.protocol, self.select, k, seed, method, self._pairs(method))
+                Run(source.digest, self.protocol, self.select, k, seed, method, pairs)
                 for method in self.methods
+                for pairs in dict.fromkeys(tuple(sorted(g.items())) for g in self._given(method))
             ]
             for k in self.shots
             for seed in self.seeds
         }
 
-    def _pairs(self, method: str) -> tuple[tuple[str, Any], ...]:
-        return tuple(sorted(self._given(method).items()))
-
-    def _given(self, method: str) -> dict[str, Any]:
-        """Return the settings for a method: its own, and those of all that it has."""
+    def _given(self, method: str) -> list[dict[str, Any]]:
+        """Return the settings for each variant of a method: its own, and those that all have."""
         has = registry.get(method)().settings()
-        for_all = self.settings.get("all", {})
+        for_all = {n: v for n, v in self.settings.get("all", {}).items() if n in has}
         own: Mapping[str, Any] = self.settings.get(method, {})
-        return {**{n: v for n, v in for_all.items() if n in has}, **own}
+        axes: Mapping[str, Sequence[Any]] = self.variants.get(method, {})
+        return [
+            {**for_all, **own, **dict(zip(axes, values, strict=True))}
+            for values in product(*axes.values())
+        ]
 
 
 def read_plan(path: Path, **flags: Any) -> Plan:
@@ -163,8 +185,10 @@ def read_plan(path: Path, **flags: Any) -> Plan:
             raise InputError(f"{key} in the plan {path} is {value!r}: expected {KINDS[key]}.")
         if isinstance(value, list):
             table[key] = tuple(value)
-    for key in ("features", "images"):
-        table[key] = tuple(_from(path.parent, one) for one in table.get(key, ()))
+    for key, start in (("features", _features_from), ("images", _from)):
+        table[key] = tuple(start(path.parent, one) for one in table.get(key, ()))
+    if "prompts" in table:
+        table["prompts"] = str(path.parent / table["prompts"])
     return Plan(**(table | {key: value for key, value in flags.items() if value is not None}))
 
 
@@ -173,9 +197,20 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, str)
     if kind == TABLES:
         return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
+    if kind == LISTS:
+        return _is(value, TABLES) and all(
+            isinstance(one, list) and one for table in value.values() for one in table.values()
+        )
     # True and False are integers to Python.
     wanted = str if kind == TEXTS else int
     return isinstance(value, list) and all(type(one) is wanted for one in value)
+
+
+def _features_from(folder: Path, name: str) -> str:
+    whole = _from(folder, name)
+    if Path(whole).exists():
+        return whole
+    return "+".join(_from(folder, part) for part in name.split("+"))
 
 
 def _from(folder: Path, name: str) -> str:

@@ -12,15 +12,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from handful.benchmark.ablation import curves, draw_over, without
 from handful.benchmark.looks import STYLE, ZERO_SHOT_LOOK, Look, look
 from handful.benchmark.panels import KINDS, Draw, comparable, listed, plain
 from handful.benchmark.summary import ZERO_SHOT, Summary, Table
-from handful.errors import InputError
+from handful.errors import InputError, did_you_mean
 from handful.paths import new_file
 
 if TYPE_CHECKING:
@@ -39,14 +41,16 @@ class Drawing:
     """A figure to be drawn.
 
     Attributes:
-        kind: a key of ``KINDS``.
+        kind: a key of ``KINDS``, or ``over-`` and a setting.
         tables: of the panels; all of one protocol and policy.
         looks: by label, the same in all figures of a summary.
+        draw: draws a panel.
     """
 
     kind: str
     tables: tuple[Table, ...]
     looks: Mapping[str, Look]
+    draw: Draw
 
     @property
     def name(self) -> str:
@@ -56,31 +60,50 @@ class Drawing:
 
     def figure(self) -> Figure:
         """Draw it, inside :func:`ready`."""
-        return _figure(self.tables, KINDS[self.kind][0], self.looks)
+        return _figure(self.tables, self.draw, self.looks)
 
 
-def drawings(summary: Summary) -> list[Drawing]:
+def drawings(summary: Summary, over: str | None = None) -> list[Drawing]:
     """Return every kind of figure of every protocol and policy, where there is something to draw.
+
+    Args:
+        summary: of the results.
+        over: a setting: one figure alone, of accuracy over the values that it was given.
 
     Raises:
         InputError: there is nothing.
     """
-    labels = dict.fromkeys(line.label for table in summary.tables for line in table.lines)
+    if over is None:
+        kinds = KINDS
+        labels = dict.fromkeys(line.label for table in summary.tables for line in table.lines)
+    else:
+        kinds = {f"over-{over}": (partial(draw_over, over), lambda table: curves(table, over))}
+        labels = dict.fromkeys(label for table in summary.tables for label in curves(table, over))
     looks = {label: look(n) for n, label in enumerate(one for one in labels if one != ZERO_SHOT)}
     looks[ZERO_SHOT] = ZERO_SHOT_LOOK
     found = []
     for _, same in groupby(summary.tables, lambda table: (table.protocol, table.select)):
         tables = list(same)
-        for kind, (_, has) in KINDS.items():
+        for kind, (draw, has) in kinds.items():
             if panels := tuple(table for table in tables if has(table)):
-                found.append(Drawing(kind, panels, looks))
+                found.append(Drawing(kind, panels, looks, draw))
+    if not found and over is not None:
+        given = {name for table in summary.tables for row in table.rows for name in row["given"]}
+        raise InputError(
+            f"no run that may be drawn was given the setting '{over}'.{did_you_mean(over, given)}"
+            f" Given were: {', '.join(sorted(given)) or 'none'}."
+        )
     if not found:
         raise InputError("there is nothing to draw: run every method with the same seeds first.")
     return found
 
 
-def undrawn(summary: Summary) -> Iterator[str]:
-    """Yield a sentence for whatever is in the results and in no figure, or in some of them only."""
+def undrawn(summary: Summary, over: str | None = None) -> Iterator[str]:
+    """Yield a sentence for whatever is in the results and in no figure, or in some of them only.
+
+    Args:
+        summary, over: as :func:`drawings` has drawn them.
+    """
     for table in summary.tables:
         where = f"{_title(table)} ({table.protocol}, {table.select})"
         shown = comparable(table)
@@ -93,6 +116,10 @@ def undrawn(summary: Summary) -> Iterator[str]:
         for shots in dict.fromkeys(map(tuple, gone.values())):
             labels = ", ".join(label for label in gone if tuple(gone[label]) == shots)
             yield f"Not drawn, as runs are missing: {labels} at {listed(shots)} shots, {where}."
+        if over is not None:
+            if none := without(table, over):
+                yield f"Not drawn, as {over} was not given: {', '.join(none)}, {where}."
+            continue
         costly = [line.label for line in table.lines if line.average is None]
         if costly and len(costly) < len(table.lines):
             yield (

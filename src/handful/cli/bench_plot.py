@@ -29,6 +29,14 @@ def plot(
             show_default=False,
         ),
     ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SETTING",
+            help="Accuracy over the values that this setting was given, instead.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="png|svg|both", help="Of the files.")
     ] = "both",
@@ -49,9 +57,12 @@ def plot(
             f"there is no format '{form}'.{did_you_mean(form, known)} Use one of"
             f" {', '.join(known)}."
         )
+    over = over and over.replace("-", "_")
     folder = out or results[0].with_name(f"{results[0].stem}-figures")
     summary = summarise([read_results(path) for path in results])
-    wanted = {one: [folder / f"{one.name}.{end}" for end in forms] for one in drawings(summary)}
+    wanted = {
+        one: [folder / f"{one.name}.{end}" for end in forms] for one in drawings(summary, over)
+    }
     for paths in wanted.values():
         for path in paths:
             refuse_existing(path, overwrite=force, folder=False)
@@ -61,7 +72,7 @@ def plot(
             for path in paths:
                 write(figure, path, overwrite=force)
             advance(1)
-    left_out = list(undrawn(summary))
+    left_out = list(undrawn(summary, over))
     if as_json:
         files = [
             {
