@@ -135,3 +135,30 @@ def test_training_leaves_the_training_free_keys_alone() -> None:
     before = features.copy()
     TipAdapterF(TEXT).fit(features, Y)
     np.testing.assert_array_equal(features, before)
+
+
+def test_f_trains_on_one_view_of_each_image_in_an_epoch() -> None:
+    """Two images with two views each: one step ends in one of four places, and every one of them
+    is met; steps on the mean of the views, or on both, end elsewhere."""
+    rows, labels, views, text = X[[0, 3]], Y[[0, 3]], VIEWS[[0, 3], :2], TEXT[:2]
+
+    def unit(a: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(a / np.linalg.norm(a, axis=-1, keepdims=True))
+
+    def stepped(x: np.ndarray) -> np.ndarray:
+        keys = unit(views.mean(axis=1)).requires_grad_()
+        # A small scale, so that the text leaves something to learn.
+        logits = unit(x) @ unit(text).T + torch.exp(-5.5 * (1 - unit(x) @ keys.T))
+        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+        gradient, before = keys.grad, keys.detach()
+        assert gradient is not None
+        return (before * (1 - 0.1 * 0.01) - 0.1 * gradient / (gradient.abs() + 1e-4)).numpy()
+
+    places = [stepped(views[[0, 1], [a, b]]) for a in (0, 1) for b in (0, 1)]
+    met = set()
+    for seed in range(20):
+        head = TipAdapterF(text, epochs=1, lr=0.1, logit_scale=1.0, random_state=seed)
+        keys = head.fit(rows, labels, views=views).keys_
+        (place,) = [i for i, p in enumerate(places) if np.allclose(keys, p, atol=1e-5)]
+        met.add(place)
+    assert met == {0, 1, 2, 3}
