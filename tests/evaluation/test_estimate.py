@@ -12,10 +12,10 @@ import pytest
 from handful import FewShotTask, load_features, select
 from handful.evaluation.estimate import Estimate, estimate_accuracy, without_search_bias
 from handful.evaluation.interval import accuracy_interval
+from handful.functional.folds import make_folds
 from handful.functional.learning_curve import accuracy_at
 from handful.methods.zero_shot import ZeroShot
 from handful.selection.candidates import Candidate
-from handful.selection.folds import make_folds
 
 
 def toy(

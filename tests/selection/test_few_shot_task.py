@@ -25,6 +25,8 @@ def test_there_is_no_place_for_test_images() -> None:
         "logit_scale",
         "views",
         "groups",
+        "prompts",
+        "widths",
     ]
 
 
@@ -60,6 +62,21 @@ def test_lists_become_arrays() -> None:
         ),
         ({"views": np.ones((4, 6))}, r"views have shape \(4, 6\): expected \(4, V, 6\)\."),
         ({"views": np.ones((3, 2, 6))}, r"views have shape \(3, 2, 6\): expected \(4, V, 6\)\."),
+        ({"widths": (2, 3)}, r"widths are \(2, 3\), but the support features have width 6: exp"),
+        ({"widths": (6,)}, r"widths are \(6,\).*: expected those of two or more encoders"),
+        ({"widths": (6, 0)}, r"widths are \(6, 0\)"),
+        (
+            {"widths": (2, 4), "class_embeddings": np.ones((2, 6))},
+            r"shape \(2, 6\): expected \(C, 2\) or \(C, T, 2\), the .* of the first encoder\.",
+        ),
+        (
+            {
+                "widths": (2, 4),
+                "class_embeddings": np.ones((2, 2)),
+                "prompts": np.ones((2, 3, 6)),
+            },
+            r"prompts have shape \(2, 3, 6\): expected \(C, T, 2\)",
+        ),
         ({"groups": np.ones(3, int)}, r"groups have shape \(3,\): expected \(4,\)\."),
     ],
 )
@@ -78,3 +95,29 @@ def test_what_a_head_takes_from_a_task() -> None:
     assert arguments["class_embeddings"] is task.class_embeddings
     assert arguments["class_names"] == ["a", "b"]
     assert arguments["logit_scale"] == 20.0
+
+
+def test_several_encoders_tell_heads_their_widths_and_one_does_not() -> None:
+    assert "widths" not in FewShotTask(X, Y).head_arguments()
+    task = FewShotTask(X, Y, widths=[2, 4])  # type: ignore[arg-type]
+    assert task.head_arguments()["widths"] == (2, 4)
+
+
+def test_the_first_encoder_alone() -> None:
+    numbers = np.arange(24.0).reshape(4, 6)
+    task = FewShotTask(
+        numbers,
+        Y,
+        numbers + 100,
+        Y,
+        class_embeddings=np.ones((2, 2)),
+        views=numbers[:, None],
+        groups=np.array([0, 0, 1, 2]),
+        widths=(2, 4),
+    )
+    first = task.of_first_encoder()
+    np.testing.assert_array_equal(first.X, numbers[:, :2])
+    np.testing.assert_array_equal(first.X_val, numbers[:, :2] + 100)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(first.views, numbers[:, None, :2])  # type: ignore[arg-type]
+    assert first.groups is task.groups and first.class_embeddings is task.class_embeddings
+    assert first.widths is None and first.of_first_encoder() is first

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from handful import FewShotTask, InputError, methods, select
+from handful.functional.folds import make_folds
 from handful.methods.head import Head
 from handful.methods.search import Search
 from handful.methods.tip_adapter import TipAdapter
 from handful.methods.zero_shot import ZeroShot
 from handful.selection.candidates import Judge
-from handful.selection.folds import make_folds
 from handful.selection.select import choose_policy, trials_of
 
 every_method = pytest.mark.parametrize("name", methods.names())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from handful.functional.exact_blend import best_of_intervals, right_intervals
+from handful.functional.folds import Fold
 from handful.methods.head import Head
-from handful.selection.folds import Fold
 from handful.task import FewShotTask
 
 __all__ = ["Candidate", "Judge", "Trial"]
@@ -132,26 +133,19 @@ class Judge:
         labels = torch.cat(
             [_positions(h.classes_, t.y) for h, t in zip(heads, self._trials, strict=True)]
         )
-        blend = self.search.blend
-        if not self.search.sweep and blend is None:
-            pairs = zip(heads, self._trials, strict=True)
-            logits = torch.cat([torch.from_numpy(h.logits(t.X)) for h, t in pairs])
-            right = (logits.argmax(dim=1) == labels).numpy()
-            yield Candidate(settings, right, right[:, None])
+        blend, points = self.search.blend, self.search.sweep_points()
+        if blend is None:
+            for point in points:
+                pairs = zip(heads, self._trials, strict=True)
+                found = [copy.copy(h).set_params(**point).logits(t.X) for h, t in pairs]
+                right = (torch.from_numpy(np.concatenate(found)).argmax(dim=1) == labels).numpy()
+                yield Candidate(settings | point, right, right[:, None])
             return
-        points = self.search.sweep_points()
         sweeps = [h.sweep(t.X, points) for h, t in zip(heads, self._trials, strict=True)]
         for point, *parts in zip(points, *sweeps, strict=True):
             base = torch.cat([z for z, _ in parts])
             direction = torch.cat([q for _, q in parts])
             here = settings | point
-            if blend is None:
-                fixed = self._method.search.blend
-                weight = 1.0 if fixed is None else float(getattr(heads[0], fixed))
-                logits = base + weight * direction
-                right = (logits.argmax(dim=1) == labels).numpy()
-                yield Candidate(here, right, right[:, None])
-                continue
             limit = self.search.blend_limit
             low, high = right_intervals(base, direction, labels)
             here[blend] = best_of_intervals(low, high, limit=limit).blend

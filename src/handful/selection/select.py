@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from handful.errors import InputError, did_you_mean
+from handful.functional.folds import make_folds
 from handful.methods import registry
 from handful.methods.head import Head
 from handful.selection.candidates import Candidate, Judge, Trial
-from handful.selection.folds import make_folds
 from handful.selection.plateau import middle_of_plateau
 from handful.task import FewShotTask
 

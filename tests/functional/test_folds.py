@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handful.selection.folds import Fold, make_folds
+from handful.functional.folds import Fold, make_folds
 
 
 @st.composite
