@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,50 @@ def test_a_vision_only_encoder(encoder, source) -> None:
     assert encoder.texts == []
 
 
+PROMPTS = {"cat": ["whiskers", "a purring pet", "whiskers"], "Big Dog": "it barks", "cow": "moo"}
+
+
+def test_prompts_stand_for_templates(encoder, source) -> None:
+    with pytest.warns(UserWarning, match="the key 'cow' of prompts is no class of the images"):
+        found = embed_images(source, encoder, prompts=PROMPTS).features
+    assert sorted(encoder.texts) == ["a purring pet", "it barks", "whiskers"]
+    want = encoder.encode_texts(["it barks", "whiskers", "a purring pet"])
+    np.testing.assert_array_equal(found.text_features[0, 0], want[0])
+    assert not found.text_features[0, 1:].any()
+    np.testing.assert_array_equal(found.text_features[1], want[[1, 2, 1]])
+    np.testing.assert_allclose(
+        found.class_embeddings[0], want[0] / np.linalg.norm(want[0]), rtol=1e-6
+    )
+    assert (found.templates, found.sentences.counts) == ((), (1, 3))
+
+
+@pytest.mark.filterwarnings("ignore:the key 'cow'")
+def test_prompts_after_templates(encoder, source, tmp_path: Path) -> None:
+    path = tmp_path / "pets.json"
+    path.write_text(json.dumps(PROMPTS))
+    found = embed_images(source, encoder, templates=["a {}.", "my {}."], prompts=path).features
+    assert found.text_features.shape == (2, 5, encoder.dim)
+    read = ["a big dog.", "my big dog.", "it barks"]
+    np.testing.assert_array_equal(found.text_features[0, :3], encoder.encode_texts(read))
+    assert not found.text_features[0, 3:].any()
+    assert found.templates == ("a {}.", "my {}.")
+    assert (found.sentences.file, found.sentences.counts) == ("pets.json", (1, 3))
+    # And all of it is in the file.
+    for dtype in ("float32", "float16"):
+        save_features(tmp_path / dtype, found, dtype=dtype)
+        again = load_features(tmp_path / dtype)
+        assert (again.templates, again.sentences) == (found.templates, found.sentences)
+        np.testing.assert_allclose(again.text_features, found.text_features, rtol=1e-3)
+        assert not again.text_features[0, 3:].any()
+
+
+def test_with_templates_a_class_may_lack_sentences(encoder, source) -> None:
+    with pytest.warns(UserWarning, match="no sentences for the class 'big_dog': there only templ"):
+        found = embed_images(source, encoder, templates="{}", prompts={"cat": "it purrs"}).features
+    assert found.sentences.counts == (0, 1)
+    assert found.text_features.any(axis=-1).tolist() == [[True, False], [True, True]]
+
+
 def test_the_second_time_nothing_is_encoded(encoder, source, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "features.sqlite3")
     first = embed_images(source, encoder, store=store, views=1)
@@ -125,6 +170,11 @@ def test_what_is_wrong_is_said_before_the_work(encoder, source) -> None:
         embed_images(source, encoder, templates="no name")
     with pytest.raises(InputError, match="views is -1"):
         embed_images(source, encoder, views=-1)
+    with pytest.raises(InputError, match="prompts has no sentences for the class 'cat'"):
+        embed_images(source, encoder, prompts={"big dog": "x"})
+    encoder.has_text = False
+    with pytest.raises(InputError, match="no text tower, so there is nothing to read prompts"):
+        embed_images(source, encoder, prompts=PROMPTS)
     assert encoder.batches == []
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handful.datasets.sentences import ClassSentences
+from handful.errors import InputError
 from handful.features import texts
 from handful.features.store import FeatureStore
-from handful.features.texts import class_embeddings, encode_prompts
+from handful.features.texts import class_embeddings, encode_prompts, read_classes, refuse_blind
 
 
 def test_equal_prompts_are_encoded_once_and_come_back_in_order(encoder) -> None:
@@ -54,3 +56,64 @@ def test_class_embeddings_are_class_by_template(encoder) -> None:
     last = encoder.encode_texts(["a dam from above"])[0]
     np.testing.assert_array_equal(features[0, 1], first)
     np.testing.assert_array_equal(features[1, 2], last)
+
+
+# -- sentences -------------------------------------------------------------------------------------
+
+
+SENTENCES = ClassSentences((("a wall", "a lake", "a wall"), ()), "x.json")
+
+
+def test_no_prompt_is_a_row_of_zeros(encoder) -> None:
+    features = encode_prompts(encoder, [None, "a", None, "b", "a"])
+    assert encoder.texts == ["a", "b"]
+    want = encoder.encode_texts(["a", "b"])
+    np.testing.assert_array_equal(features[[1, 3, 4]], want[[0, 1, 0]])
+    assert not features[[0, 2]].any()
+
+
+def test_templates_come_first_then_sentences_then_zeros(encoder) -> None:
+    features = class_embeddings(encoder, ["big_dam", "cat"], ["{}.", "my {}"], None, SENTENCES)
+    assert features.shape == (2, 5, encoder.dim)
+    read = ["big dam.", "my big dam", "a wall", "a lake", "a wall", "cat.", "my cat"]
+    np.testing.assert_array_equal(features.reshape(10, -1)[:7], type(encoder)().encode_texts(read))
+    assert not features[1, 2:].any()
+    # Each text once, however often it counts.
+    assert sorted(encoder.texts) == sorted(set(read))
+
+
+def test_sentences_alone(encoder) -> None:
+    sentences = ClassSentences((("a", "b"), ("c",)))
+    features = class_embeddings(encoder, ["dam", "fish"], [], None, sentences)
+    want = type(encoder)().encode_texts(["a", "b", "c"])
+    np.testing.assert_array_equal(features[0], want[:2])
+    np.testing.assert_array_equal(features[1, 0], want[2])
+    assert features.shape == (2, 2, encoder.dim)
+    assert not features[1, 1].any()
+
+
+def test_sentences_are_kept_in_the_store(encoder, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(texts, "LOOKUP_SIZE", 2)
+    store = FeatureStore(tmp_path / "f.sqlite3")
+    arguments = (["dam", "cat"], ["{}.", "my {}"], store, SENTENCES)
+    first = class_embeddings(encoder, *arguments)
+    encoder.texts.clear()
+    np.testing.assert_array_equal(class_embeddings(encoder, *arguments), first)
+    assert encoder.texts == []
+    store.close()
+
+
+def test_how_names_read_is_told_where_they_are_read(encoder, recwarn) -> None:
+    labels, sentences = ["wind_mill", "WindMill"], ClassSentences((("a",), ("b",)))
+    read_classes(encoder, labels, (), sentences=sentences)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="are read alike"):
+        features = read_classes(encoder, labels, ("{}",), sentences=sentences)
+    np.testing.assert_array_equal(features[1, 0], encoder.encode_texts(["Wind Mill"])[0])
+
+
+def test_a_blind_encoder_is_told(encoder) -> None:
+    refuse_blind(encoder)
+    encoder.has_text = False
+    with pytest.raises(InputError, match=r"encoder fake has no text tower, .* leave them out"):
+        refuse_blind(encoder)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file as save_torch
 
+from handful.datasets.sentences import SentenceRecord
 from handful.errors import InputError
 from handful.features.file import Features, load_features, save_features
 
@@ -136,6 +137,36 @@ def test_either_order_of_text_features_is_recognised(
     np.testing.assert_array_equal(f.text_features, text)
 
 
+@pytest.mark.parametrize("classes_first", [True, False])
+def test_sentences_tell_the_order_too(path: Path, classes_first: bool) -> None:
+    text = rows(5, 3, 8)  # 5 classes, a template, and up to 2 sentences
+    text[1:, 2] = 0
+    stored = np.ascontiguousarray(text if classes_first else text.swapaxes(0, 1))
+    metadata = {"templates": ["{}"], "sentences": record(2, 1, 1, 1, 1)}
+    f = load_features(write(path, metadata, image_features=rows(2, 8), text_features=stored))
+    np.testing.assert_array_equal(f.text_features, text)
+    assert f.sentences.counts == (2, 1, 1, 1, 1)
+    # The class embeddings are of the prompts that there are.
+    np.testing.assert_allclose(f.class_embeddings[1], unit(unit(text[1, :2]).mean(0)), atol=1e-6)
+
+
+def test_templates_and_sentences_are_counted_together() -> None:
+    def made(templates: list[str] | None, *counts: int) -> Features:
+        sentences = SentenceRecord("x.json", "", counts) if counts else None
+        text = rows(3, 4, 8)
+        return Features(rows(2, 8), text_features=text, templates=templates, sentences=sentences)
+
+    assert made(["{}", "a {}"], 1, 2, 0).templates == ("{}", "a {}")
+    assert made(None, 4, 2, 1).sentences.most == 4
+    for templates, counts in ((["{}"], (1, 2, 1)), (["{}", "a {}"], (3, 1, 1)), (None, (1, 3, 1))):
+        with pytest.raises(
+            InputError, match=r"templates with sentences has . prompts per class bu"
+        ):
+            made(templates, *counts)
+    with pytest.raises(InputError, match="templates has 1 prompts per class but text_features"):
+        made(["{}"])
+
+
 def test_as_many_templates_as_classes_means_templates_first(path: Path) -> None:
     stored = rows(3, 3, 8)
     metadata = {"class_names": NAMES, "templates": ["a", "b", "c"]}
@@ -206,6 +237,10 @@ def test_refused_tensors(path: Path, message: str) -> None:
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def record(*counts: int) -> dict[str, Any]:
+    return {"file": "x.json", "sha256": "0" * 64, "counts": counts}
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
@@ -218,6 +253,11 @@ def test_refused_tensors(path: Path, message: str) -> None:
         ({"class_names": []}, r"class_names has shape \(0,\)"),
         ({"logit_scale": "high"}, "logit_scale is 'high'"),
         ({"logit_scale": "nan"}, "logit_scale is nan"),
+        ({"sentences": [1, 2]}, "sentences must be a JSON object with file, sha256 and counts"),
+        ({"sentences": "{"}, "sentences must be a JSON object"),
+        ({"sentences": record(1, 2), "class_names": NAMES}, "sentences has 2 classes but class_n"),
+        ({"sentences": record()}, r"sentences has shape \(0,\): expected \(C\)"),
+        ({"sentences": record(0, 0)}, r"templates with sentences has shape \(0,\)"),
     ],
 )
 def test_refused_metadata(path: Path, metadata: dict[str, Any], message: str) -> None:
@@ -243,7 +283,7 @@ text = st.text(max_size=8)
 
 @st.composite
 def contents(draw: st.DrawFn) -> Features:
-    n, d, c, t, v = (draw(st.integers(1, 4)) for _ in range(5))
+    n, d, c, t, v, s = (draw(st.integers(1, 4)) for _ in range(6))
 
     def maybe(strategy: st.SearchStrategy[Any]) -> Any:
         return draw(st.none() | strategy)
@@ -251,13 +291,17 @@ def contents(draw: st.DrawFn) -> Features:
     def floats(*shape: int) -> st.SearchStrategy[Any]:
         return hnp.arrays(np.float32, shape, elements=finite)
 
-    def several(size: int) -> st.SearchStrategy[Any]:
-        return st.lists(text, min_size=size, max_size=size).map(tuple)
+    def several(size: int, of: st.SearchStrategy[Any] = text) -> st.SearchStrategy[Any]:
+        return st.lists(of, min_size=size, max_size=size).map(tuple)
 
+    # Templates, sentences, or both; the number of sentences differs between classes.
+    templates, sentences = draw(st.sampled_from([(t, 0), (0, s), (t, s)]))
+    counts = [sentences, *draw(several(c - 1, st.integers(0, sentences)))]
+    record = SentenceRecord(draw(st.none() | text), draw(text), tuple(counts))
     return Features(
         image_features=draw(floats(n, d)),
         labels=maybe(hnp.arrays(np.int64, n, elements=st.integers(0, c - 1))),
-        text_features=maybe(floats(c, t, d)),
+        text_features=maybe(floats(c, templates + sentences, d)),
         class_embeddings=maybe(floats(c, d)),
         # Without names a reader could not tell the order of text features.
         class_names=draw(several(c)),
@@ -265,7 +309,8 @@ def contents(draw: st.DrawFn) -> Features:
         split=maybe(hnp.arrays(np.int64, n, elements=st.integers(0, 2))),
         view_features=maybe(floats(n, v, d)),
         paths=maybe(several(n)),
-        templates=maybe(several(t)),
+        templates=draw(several(t)) if templates else draw(st.sampled_from([None, ()])),
+        sentences=record if sentences else None,
         encoder=maybe(text),
         fingerprint=maybe(text),
         normalised=maybe(text),

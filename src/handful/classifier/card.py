@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from handful.datasets.sentences import SentenceRecord
+from handful.encoders.joint import split_specs
 from handful.evaluation.estimate import Estimate
 
 __all__ = ["in_words", "model_card"]
@@ -39,15 +41,21 @@ def model_card(
     Args:
         config: what is written to ``config.json``.
         estimate: accuracy expected on new images of the same kind.
-        zero_shot: the same of the class names alone.
+        zero_shot: the same of the texts alone.
     """
     classes = config["classes"]
     counts = config["support"]["counts"]
     encoder = config["encoder"]
     settings = ", ".join(f"{k} {v}" for k, v in config["settings"].items()) or "none"
-    rows = "\n".join(
-        f"| {_cell(name)} | {count} |" for name, count in zip(classes, counts, strict=True)
-    )
+    columns = {"class": [_cell(name) for name in classes], "training images": counts}
+    texts, sentences = "class names", ""
+    if config["sentences"]:
+        record = SentenceRecord.from_json(config["sentences"])
+        texts = "sentences, and names in templates," if config["templates"] else "sentences"
+        sentences = f"- sentences: {record}; SHA-256 `{record.sha256[:16]}`\n"
+        columns["prompts"] = [len(config["templates"]) + own for own in record.counts]
+    rows = (columns, ["---"] * len(columns), *zip(*columns.values(), strict=True))
+    table = "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
     why = (
         "Not measured: with one image per class none can be held out. Give validation images, or "
         "two images per class, to get an estimate."
@@ -55,8 +63,9 @@ def model_card(
         else f"{_WHY[estimate.source]} It holds for new images of the same kind, not for other "
         "cameras, places or times."
     )
+    encoders = " and ".join(f"`{spec}`" for spec in split_specs(encoder["spec"]))
     made_with = (
-        f"`{encoder['spec']}` (fingerprint `{encoder['fingerprint'][:16]}`)"
+        f"{encoders} (fingerprint `{encoder['fingerprint'][:16]}`)"
         if encoder["fingerprint"]
         else f"{encoder['spec'] or 'unknown'}, as the features file says that it was fitted on"
     )
@@ -79,7 +88,7 @@ handful predict THIS_FOLDER image.jpg
 | | accuracy |
 |---|---|
 | this classifier | {in_words(estimate) if estimate else "not measured"} |
-| class names alone (zero-shot) | {in_words(zero_shot) if zero_shot else "not measured"} |
+| {texts} alone (zero-shot) | {in_words(zero_shot) if zero_shot else "not measured"} |
 
 {why}
 
@@ -89,11 +98,9 @@ handful predict THIS_FOLDER image.jpg
 - method: `{config["method"]}`; settings: {settings}
 - settings chosen by: `{config["selection"]["policy"]}`
 - prompt templates: {", ".join(f"`{t}`" for t in config["templates"][:7]) or "none"}
-- seed: {config["seed"]}
+{sentences}- seed: {config["seed"]}
 
-| class | training images |
-|---|---|
-{rows}
+{table}
 
 ## What it is not
 

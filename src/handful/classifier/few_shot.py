@@ -20,10 +20,11 @@ from handful.classifier.gather import (
 from handful.classifier.identity import EncoderIdentity
 from handful.classifier.labels import Images, columns_of, judged_rows, source_of
 from handful.datasets.images import ImageSource, LabelledImages
+from handful.datasets.sentences import SentenceRecord, Sentences, class_sentences
 from handful.datasets.source import is_features_file
 from handful.encoders.default import default_encoder
+from handful.encoders.joint import Given, encoder_from, specs_of
 from handful.encoders.protocol import Encoder
-from handful.encoders.spec import load_encoder
 from handful.encoders.templates import resolve_templates
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate, estimate_accuracy
@@ -31,10 +32,11 @@ from handful.evaluation.report import Evaluation, evaluate_probabilities
 from handful.features.extract import EncodedImages, encode_images, stream_images
 from handful.features.file import Features, load_features
 from handful.features.store import FeatureStore
+from handful.features.texts import refuse_blind
 from handful.functional.pooling import POOLINGS, Pooling
 from handful.methods.head import Head
-from handful.methods.registry import DEFAULT_METHOD
-from handful.selection.select import check_request, select
+from handful.methods.registry import DEFAULT_METHOD, get
+from handful.selection.select import check_encoders, check_request, select
 
 __all__ = ["FewShotClassifier"]
 
@@ -46,9 +48,13 @@ class FewShotClassifier:
     """A classifier of images that learns new classes from a handful of examples.
 
     Args:
-        encoder: a spec such as ``lite``, or an encoder; None: ``lite`` for images.
+        encoder: a spec such as ``lite``, or an encoder, or a list of several of these for methods
+            that take several; None: ``lite`` for images.
         method: a name of :func:`handful.methods.names`.
-        templates: name of a template set, or templates with one ``{}``; None: the encoder's own.
+        templates: name of a template set, or templates with one ``{}``; None: the encoder's own,
+            or none where there are ``prompts``.
+        prompts: sentences about each class, as a language model writes: a JSON file
+            ``{"class": ["sentence", …], …}``, or what it holds; read after the templates.
         text_pool: how several templates become one class embedding; see
             :mod:`handful.functional.pooling`.
         shots: images per class to learn from, drawn by CoOp's sampler, or ``all``.
@@ -76,10 +82,11 @@ class FewShotClassifier:
 
     def __init__(
         self,
-        encoder: str | Encoder | None = None,
+        encoder: Given | None = None,
         method: str = DEFAULT_METHOD,
         *,
         templates: str | Sequence[str] | None = None,
+        prompts: Sentences | None = None,
         text_pool: Pooling = "norm_mean_norm",
         shots: Shots = "all",
         select: str | None = None,
@@ -91,6 +98,7 @@ class FewShotClassifier:
         self.encoder = encoder
         self.method = method
         self.templates = templates
+        self.prompts = prompts
         self.text_pool: Pooling = text_pool
         self.shots = shots
         self.select = select
@@ -105,6 +113,7 @@ class FewShotClassifier:
         self.head_: Head | None = None
         self.encoder_: EncoderIdentity | None = None
         self.templates_: tuple[str, ...] = ()
+        self.sentences_: SentenceRecord | None = None
         self.counts_: tuple[int, ...] = ()
         self.digests_: frozenset[str] = frozenset()
         self.selection_: dict[str, Any] = {}
@@ -128,6 +137,7 @@ class FewShotClassifier:
             InputError: the images, the method or a setting cannot be used; the message says why.
         """
         check_request(self.method, self.select, self.settings)
+        check_encoders(self.method, specs_of(self.encoder))
         gathered, identity, templates = self._gather(images, labels)
         task = gathered.task
         head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
@@ -135,6 +145,7 @@ class FewShotClassifier:
         self.head_ = head
         self.encoder_ = identity
         self.templates_ = templates
+        self.sentences_ = gathered.sentences
         self.classes_ = gathered.class_names
         self.counts_ = gathered.counts
         self.digests_ = frozenset(gathered.digests)
@@ -156,18 +167,31 @@ class FewShotClassifier:
             raise InputError(f"views is {self.views}: expected 0 to {_MOST_VIEWS}.")
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}: expected 0 to {_SEEDS - 1}.")
+        single_prompts = get(self.method).uses_prompts
         if isinstance(images, str | Path) and is_features_file(images):
-            if self.templates is not None or self.views:
+            if self.templates is not None or self.prompts is not None or self.views:
                 raise InputError(
-                    f"{images} holds features: templates and views are chosen when they are made, "
-                    "with 'handful embed'."
+                    f"{images} holds features: templates, prompts and views are chosen when they "
+                    "are made, with 'handful embed'."
                 )
             features = load_features(Path(images))
-            gathered = gather_features(features, name=str(images), shots=self.shots, seed=self.seed)
+            gathered = gather_features(
+                features,
+                name=str(images),
+                shots=self.shots,
+                seed=self.seed,
+                keep_prompts=single_prompts,
+            )
             return gathered, EncoderIdentity.of_features(features), features.templates or ()
         source = source_of(images, labels)
+        sentences = None
+        if self.prompts is not None:
+            sentences = class_sentences(
+                self.prompts, source.class_names, needed=self.templates is None
+            )
         if self.encoder is None:
             default, self.encoder_why_ = default_encoder()
+            check_encoders(self.method, specs_of(default))
             encoder = self._load_encoder(default)
         else:
             encoder = self._load_encoder(self.encoder)
@@ -178,16 +202,21 @@ class FewShotClassifier:
             shots=self.shots,
             seed=self.seed,
             templates=templates,
+            sentences=sentences,
             text_pool=self.text_pool,
             views=self.views,
             store=self._open_store(),
             strict=self.strict,
+            keep_prompts=single_prompts,
         )
         return gathered, EncoderIdentity.of_encoder(encoder), templates
 
     def _templates(self, encoder: Encoder) -> tuple[str, ...]:
+        if self.prompts is not None:
+            refuse_blind(encoder)
         if encoder.has_text:
-            return resolve_templates(self.templates, encoder.default_templates)
+            default = encoder.default_templates if self.prompts is None else ()
+            return resolve_templates(self.templates, default)
         if self.method == "zero-shot" or self.templates is not None:
             what = "zero-shot" if self.method == "zero-shot" else "a prompt template"
             raise InputError(
@@ -305,13 +334,14 @@ class FewShotClassifier:
         return save_classifier(self, Path(folder), overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder: str | Path, *, encoder: str | Encoder | None = None) -> Self:
+    def load(cls, folder: str | Path, *, encoder: Given | None = None) -> Self:
         """Read a saved classifier.
 
         Args:
             folder: what :meth:`save` wrote.
-            encoder: another spec of the same encoder; for a classifier that was fitted on a
-                features file, the encoder to use for images, which cannot be verified.
+            encoder: another spec of the same encoder, or a list where it learnt with several; for a
+                classifier that was fitted on a features file, the encoder to use for images, which
+                cannot be verified.
 
         Raises:
             InputError: something is missing, damaged, or from a newer version.
@@ -322,9 +352,9 @@ class FewShotClassifier:
 
     # -- the encoder -------------------------------------------------------------------------------
 
-    def _load_encoder(self, given: str | Encoder) -> Encoder:
+    def _load_encoder(self, given: Given) -> Encoder:
         if self._loaded is None:
-            self._loaded = load_encoder(given) if isinstance(given, str) else given
+            self._loaded = encoder_from(given)
         return self._loaded
 
     def _own_encoder(self) -> Encoder:

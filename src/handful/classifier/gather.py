@@ -15,13 +15,15 @@ import torch
 from handful.datasets.duplicates import duplicate_groups, perceptual_hashes
 from handful.datasets.images import ImageSource, LabelledImages
 from handful.datasets.sampling import few_shot
+from handful.datasets.sentences import ClassSentences, SentenceRecord
+from handful.encoders.joint import JointEncoder, widths_of
 from handful.encoders.protocol import Encoder
 from handful.encoders.views import random_views
 from handful.errors import InputError
 from handful.features.extract import EncodedImages, encode_images
 from handful.features.file import Features
 from handful.features.store import FeatureStore
-from handful.features.texts import class_embeddings, readable_names
+from handful.features.texts import read_classes
 from handful.functional.normalise import unit
 from handful.functional.pooling import Pooling, pool_templates
 from handful.task import FewShotTask
@@ -29,6 +31,8 @@ from handful.task import FewShotTask
 __all__ = ["Gathered", "Shots", "gather_features", "gather_images", "row_digests"]
 
 Shots = int | Literal["all"]
+
+_FEW = 2**22  # numbers of single prompts, 16 MB, that are kept in any case
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Gathered:
         unused: training images that were not drawn.
         encoded, reused: image views that the encoder made, and that the store had.
         skipped: images left out, with the reason.
+        sentences: what is known of the sentences about the classes, where some were read.
     """
 
     task: FewShotTask
@@ -54,6 +59,7 @@ class Gathered:
     encoded: int = 0
     reused: int = 0
     skipped: tuple[tuple[Path, str], ...] = ()
+    sentences: SentenceRecord | None = None
 
 
 def gather_images(
@@ -63,22 +69,27 @@ def gather_images(
     shots: Shots = "all",
     seed: int = 1,
     templates: Sequence[str] | None = None,
+    sentences: ClassSentences | None = None,
     text_pool: Pooling = "norm_mean_norm",
     views: int = 0,
     store: FeatureStore | None = None,
     strict: bool = True,
+    keep_prompts: bool = False,
 ) -> Gathered:
     """Draw the support set, encode it with its validation images and class names.
 
     Args:
         source: images by split; test images are not touched.
-        encoder: encodes both sides.
+        encoder: encodes both sides; several, joined to one, stand side by side in the task.
         shots: images per class, drawn as CoOp does, or ``all``.
         seed: of the draw and of the views.
-        templates, text_pool: how class names become class embeddings; None: as the encoder likes.
+        templates, text_pool: how class names become class embeddings; no templates: as the encoder
+            likes, or none where there are sentences.
+        sentences: read about each class after the templates.
         views: augmented encodings per support image; 0 for none.
         store: where features are kept.
         strict: an unreadable image is an error instead of a warning.
+        keep_prompts: whether the task has the embedding of every single prompt, however many.
 
     Raises:
         InputError: a class has too few images, or none that can be read.
@@ -109,12 +120,15 @@ def gather_images(
             )
         parts.append(judged)
         X_val, y_val = judged.features[:, 0], validation.labels[judged.kept]
-    text = None
+    text = prompts = None
     if encoder.has_text:
-        names = readable_names(source.class_names)
-        raw = class_embeddings(encoder, names, templates or encoder.default_templates, store)
-        text = pool_templates(torch.from_numpy(raw), text_pool).numpy()
+        if not templates:
+            templates = encoder.default_templates if sentences is None else ()
+        reader = encoder.parts[0] if isinstance(encoder, JointEncoder) else encoder
+        prompts = read_classes(reader, source.class_names, templates, store, sentences)
+        text = pool_templates(torch.from_numpy(prompts), text_pool).numpy()
     X = encoded.features[:, 0]
+    widths = widths_of(encoder)
     task = FewShotTask(
         X,
         support.labels,
@@ -124,7 +138,10 @@ def gather_images(
         class_names=source.class_names,
         logit_scale=encoder.logit_scale,
         views=augmented,
-        groups=_groups(support, X),
+        # Of several encoders the first says what looks alike, as it would alone.
+        groups=_groups(support, X if widths is None else X[:, : widths[0]]),
+        prompts=_kept_prompts(prompts, keep_prompts),
+        widths=widths,
     )
     return Gathered(
         task=task,
@@ -135,11 +152,19 @@ def gather_images(
         encoded=sum(part.encoded for part in parts),
         reused=sum(part.reused for part in parts),
         skipped=tuple(one for part in parts for one in part.skipped),
+        sentences=None if sentences is None else sentences.record(),
     )
 
 
-def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -> Gathered:
+def gather_features(
+    features: Features, *, name: str, shots: Shots, seed: int, keep_prompts: bool = False
+) -> Gathered:
     """Draw the support set from a features file; rows marked as test are not touched.
+
+    Args:
+        features: what the file holds.
+        name: of the file, for messages.
+        shots, seed, keep_prompts: see :func:`gather_images`.
 
     Raises:
         InputError: there are no labels, too few rows of a class, or only one class.
@@ -185,8 +210,16 @@ def gather_features(features: Features, *, name: str, shots: Shots, seed: int) -
         logit_scale=features.logit_scale,
         views=None if features.view_features is None else features.view_features[rows],
         groups=duplicate_groups(None, _unit(X)),
+        prompts=_kept_prompts(features.text_features, keep_prompts),
     )
-    return Gathered(task, names, tuple(counts.tolist()), row_digests(X), len(pool) - len(rows))
+    return Gathered(
+        task,
+        names,
+        tuple(counts.tolist()),
+        row_digests(X),
+        len(pool) - len(rows),
+        sentences=features.sentences,
+    )
 
 
 def row_digests(X: npt.NDArray[Any]) -> tuple[str, ...]:
@@ -211,6 +244,12 @@ def _draw(
     if validation is None or drawn.validation is None:
         return support, None
     return support, validation.take(drawn.validation)
+
+
+def _kept_prompts(
+    prompts: npt.NDArray[np.float32] | None, keep: bool
+) -> npt.NDArray[np.float32] | None:
+    return prompts if prompts is not None and (keep or prompts.size <= _FEW) else None
 
 
 def _kept(support: LabelledImages, encoded: EncodedImages) -> LabelledImages:

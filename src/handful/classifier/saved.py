@@ -22,7 +22,8 @@ import numpy as np
 from handful.classifier.card import model_card
 from handful.classifier.identity import EncoderIdentity
 from handful.datasets.missing import exists, refuse_missing
-from handful.encoders.protocol import Encoder
+from handful.datasets.sentences import SentenceRecord
+from handful.encoders.joint import Given
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate
 from handful.methods import registry
@@ -63,6 +64,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
         "dim": head.n_features_in_,
         "logit_scale": head.logit_scale,
         "templates": list(classifier.templates_),
+        "sentences": asdict(classifier.sentences_) if classifier.sentences_ else None,
         "text_pool": classifier.text_pool,
         "shots": classifier.shots,
         "views": classifier.views,
@@ -96,9 +98,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
     return folder
 
 
-def load_classifier(
-    kind: type[Classifier], folder: Path, encoder: str | Encoder | None
-) -> Classifier:
+def load_classifier(kind: type[Classifier], folder: Path, encoder: Given | None) -> Classifier:
     """Read what :func:`save_classifier` wrote.
 
     Raises:
@@ -107,7 +107,7 @@ def load_classifier(
     config = _read_config(folder)
     try:
         return _rebuild(kind, folder, config, encoder)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         why = f"it has no {error}" if isinstance(error, KeyError) else error
@@ -186,7 +186,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _rebuild(
-    kind: type[Classifier], folder: Path, config: dict[str, Any], encoder: str | Encoder | None
+    kind: type[Classifier], folder: Path, config: dict[str, Any], encoder: Given | None
 ) -> Classifier:
     if config["method"] not in registry.names():
         raise InputError(
@@ -200,12 +200,18 @@ def _rebuild(
     if not 0 < logit_scale < math.inf:
         raise ValueError(f"its logit scale is {logit_scale}")
     text = arrays["text_"]
-    if text.shape != (len(classes), identity.dim):
+    # Of several encoders the text side is as wide as the first one's features.
+    width = arrays["widths_"][0] if "widths_" in arrays else identity.dim
+    if text.shape != (len(classes), width):
         raise InputError(
             f"{folder} is damaged: its class embeddings have shape {text.shape}, expected "
-            f"({len(classes)}, {identity.dim}); {_ANEW}."
+            f"({len(classes)}, {width}); {_ANEW}."
         )
     head = method.from_arrays(arrays, np.arange(len(classes)), config["settings"], logit_scale)
+    if head.n_features_in_ != identity.dim:
+        raise ValueError(
+            f"its features have width {head.n_features_in_}, those of its encoder {identity.dim}"
+        )
     try:
         head.check_settings()
     except InputError as error:
@@ -223,6 +229,7 @@ def _rebuild(
     classifier.classes_ = classes
     classifier.encoder_ = identity
     classifier.templates_ = tuple(config["templates"])
+    classifier.sentences_ = _sentences(config.get("sentences"), len(classes))
     classifier.counts_ = tuple(config["support"]["counts"])
     classifier.digests_ = frozenset(config["support"]["digests"])
     classifier.selection_ = config["selection"]
@@ -244,6 +251,16 @@ def _identity(config: dict[str, Any]) -> EncoderIdentity:
     if not texts or identity.dim != config["dim"]:
         raise ValueError("its encoder is not a spec, a fingerprint and the width of the features")
     return identity
+
+
+def _sentences(value: Any, classes: int) -> SentenceRecord | None:
+    """Return the record of sentences; None where there were none, as before there could be any."""
+    if value is None:
+        return None
+    record = SentenceRecord.from_json(value)
+    if len(record.counts) != classes:
+        raise ValueError(f"it counts the sentences of {len(record.counts)} classes")
+    return record
 
 
 def _check_answers(head: Head, path: Path) -> None:

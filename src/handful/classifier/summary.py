@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from handful.classifier.card import in_words
 from handful.datasets.names import readable
+from handful.encoders.joint import split_specs
 
 if TYPE_CHECKING:
     from handful.classifier.few_shot import FewShotClassifier
@@ -71,7 +72,7 @@ def _encoder(classifier: FewShotClassifier) -> str:
     if identity is None or not identity.spec:
         return "unknown (features file)"
     # Ten digits of a commit are enough for people; the classifier keeps all.
-    spec = re.sub(r"@([0-9a-f]{10})[0-9a-f]{30}", r"@\1", identity.spec)
+    spec = re.sub(r"@([0-9a-f]{10})[0-9a-f]{30}", r"@\1", " and ".join(split_specs(identity.spec)))
     notes = [classifier.encoder_why_] if classifier.encoder_why_ else []
     if gathered is not None and gathered.task.class_embeddings is None:
         notes.append("without text: it learns from the images alone")

@@ -11,6 +11,7 @@ from handful.cli import bench_plot, bench_table
 from handful.cli.options import (
     EncoderOption,
     JsonOption,
+    PromptsOption,
     SetOption,
     TemplateOption,
     parse_setting,
@@ -51,6 +52,7 @@ def run(
     ] = None,
     encoder: EncoderOption = None,
     templates: TemplateOption = None,
+    prompts: PromptsOption = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(metavar="A,B,…", help="Left out: all.", show_default=False),
@@ -82,6 +84,7 @@ def run(
         "images": tuple(images) if images else None,
         "encoder": encoder,
         "templates": tuple(templates) if templates else None,
+        "prompts": None if prompts is None else str(prompts),
         "methods": words(methods) if methods else None,
         "shots": numbers(shots, "shots") if shots else None,
         "seeds": numbers(seeds, "seeds") if seeds else None,

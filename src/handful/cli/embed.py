@@ -11,6 +11,7 @@ from handful.cli.options import (
     EncoderOption,
     ForceOption,
     JsonOption,
+    PromptsOption,
     StrictOption,
     TemplateOption,
 )
@@ -37,6 +38,7 @@ def embed(
     ],
     encoder: EncoderOption = None,
     templates: TemplateOption = None,
+    prompts: PromptsOption = None,
     views: Annotated[
         int,
         typer.Option(
@@ -67,6 +69,7 @@ def embed(
         open_images(images, to_learn=False),
         load_encoder(encoder or default_encoder().spec),
         templates=templates,
+        prompts=prompts,
         views=views,
         seed=seed,
         store=FeatureStore(),

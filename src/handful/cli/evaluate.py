@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from handful.cli.options import JsonOption, ModelArgument, OtherEncoderOption, StrictOption
+from handful.cli.options import (
+    JsonOption,
+    ModelArgument,
+    OtherEncoderOption,
+    StrictOption,
+    one_or_several,
+)
 from handful.cli.output import print_json, print_table, say, warn_skipped, warn_unverified
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ def evaluate(
     """Measure accuracy on labelled images."""
     from handful.classifier import FewShotClassifier
 
-    classifier = FewShotClassifier.load(model, encoder=encoder)
+    classifier = FewShotClassifier.load(model, encoder=one_or_several(encoder))
     classifier.strict = strict
     found = classifier.evaluate(images)
     if found.seen_in_training:

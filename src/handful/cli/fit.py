@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.options import (
-    EncoderOption,
+    EncodersOption,
     ForceOption,
     JsonOption,
+    PromptsOption,
     SetOption,
     StrictOption,
     TemplateOption,
+    one_or_several,
     parse_setting,
     parse_shots,
 )
@@ -39,7 +41,7 @@ def fit(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    encoder: EncoderOption = None,
+    encoder: EncodersOption = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="See 'handful methods'.")
     ] = DEFAULT_METHOD,
@@ -57,6 +59,7 @@ def fit(
         ),
     ] = None,
     templates: TemplateOption = None,
+    prompts: PromptsOption = None,
     views: Annotated[
         int,
         typer.Option(metavar="V", min=0, max=1000, help="Augmented encodings per training image."),
@@ -76,9 +79,10 @@ def fit(
 
     refuse_foreign(out)
     classifier = FewShotClassifier(
-        encoder,
+        one_or_several(encoder),
         method,
         templates=templates,
+        prompts=prompts,
         shots=wanted,
         select=select,
         views=views,
@@ -106,6 +110,7 @@ def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
         "images": dict(zip(classifier.classes_, classifier.counts_, strict=True)),
         "method": classifier.method,
         "encoder": asdict(classifier.encoder_) | {"why": classifier.encoder_why_ or "named"},
+        "sentences": asdict(classifier.sentences_) if classifier.sentences_ else None,
         "settings": head.settings(),
         "selection": classifier.selection_,
         "estimate": asdict(classifier.estimate_) if classifier.estimate_ else None,

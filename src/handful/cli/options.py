@@ -12,13 +12,16 @@ from handful.errors import InputError
 
 __all__ = [
     "EncoderOption",
+    "EncodersOption",
     "ForceOption",
     "JsonOption",
     "ModelArgument",
     "OtherEncoderOption",
+    "PromptsOption",
     "SetOption",
     "StrictOption",
     "TemplateOption",
+    "one_or_several",
     "parse_setting",
     "parse_shots",
 ]
@@ -44,14 +47,24 @@ EncoderOption = Annotated[
         show_default=False,
     ),
 ]
+EncodersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="SPEC",
+        help="See 'handful encoders'; left out: the one of your configuration, else lite. "
+        "Repeatable for --method cafo; the first reads the names.",
+        show_default=False,
+    ),
+]
 
 OtherEncoderOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--encoder",
         metavar="SPEC",
         help="Where the encoder of the classifier lies now, such as dir:FOLDER; for one fitted on "
-        "a features file, the encoder of the images.",
+        "a features file, the encoder of the images. Repeatable where it has several.",
         show_default=False,
     ),
 ]
@@ -69,6 +82,16 @@ TemplateOption = Annotated[
         show_default=False,
     ),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE.json",
+        help="Sentences about each class, {class: [sentences]}, as a language model writes; read "
+        "instead of the encoder's own template, or after those of --template.",
+        show_default=False,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -78,6 +101,11 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def one_or_several(given: list[str] | None) -> str | list[str] | None:
+    """Return the only value of a repeatable option by itself, several as they are."""
+    return given[0] if given and len(given) == 1 else given or None
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handful.cli.options import JsonOption, ModelArgument, OtherEncoderOption
+from handful.cli.options import JsonOption, ModelArgument, OtherEncoderOption, one_or_several
 from handful.cli.output import print_json, say, warn_unverified
 from handful.errors import InputError
 
@@ -37,7 +37,7 @@ def predict(
     from handful.datasets.named import images_named
     from handful.datasets.source import is_features_file
 
-    classifier = FewShotClassifier.load(model, encoder=encoder)
+    classifier = FewShotClassifier.load(model, encoder=one_or_several(encoder))
     if is_features_file(images[0]):
         if len(images) > 1:
             raise InputError(f"{images[0]} is a features file: give it alone.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handful.datasets.sentences import SentenceRecord
 from handful.errors import InputError
 
 __all__ = ["LOGIT_SCALE", "SHAPES", "TEXTS", "Features"]
@@ -29,7 +30,13 @@ SHAPES = {
 }
 # What an error calls a field whose name in the file is another one.
 SPOKEN = {"class_embeddings": "class_embeddings (text_features_average)"}
-AXES = {"N": "images", "D": "numbers per row", "V": "views", "C": "classes", "T": "templates"}
+AXES = {
+    "N": "images",
+    "D": "numbers per row",
+    "V": "views",
+    "C": "classes",
+    "T": "prompts per class",
+}
 INTEGERS = ("labels", "split")
 TEXTS = ("class_names", "templates", "paths")
 
@@ -41,7 +48,8 @@ class Features:
     Attributes:
         image_features: float32 ``(N, D)``.
         labels: int64 ``(N,)``, rows of ``class_embeddings`` and positions in ``class_names``.
-        text_features: float32 ``(C, T, D)``, one row per class and template.
+        text_features: float32 ``(C, T, D)``, one row per class and prompt: first its name in each
+            template, then its sentences, then zeros where other classes have more of them.
         class_embeddings: float32 ``(C, D)``; where only ``text_features`` are given, these pooled
             by ``norm_mean_norm``.
         class_names: C names.
@@ -49,7 +57,8 @@ class Features:
         split: int64 ``(N,)``: 0 = pool for support, 1 = validation, 2 = test.
         view_features: float32 ``(N, V, D)``, several views of each image.
         paths: N image files.
-        templates: T prompt templates.
+        templates: prompt templates, T of them where there are no sentences.
+        sentences: what is known of the sentences, where some were read.
         encoder: name of the encoder, in words or as a spec.
         fingerprint: of the encoder.
         normalised: what was done to the rows, in words (``unit L2``).
@@ -71,6 +80,7 @@ class Features:
     encoder: str | None = None
     fingerprint: str | None = None
     normalised: str | None = None
+    sentences: SentenceRecord | None = None
 
     def __post_init__(self) -> None:
         sizes: dict[str, tuple[int, str]] = {}
@@ -85,11 +95,15 @@ class Features:
                 value = _integers(name, value) if name in INTEGERS else _floats(value)
                 shape = value.shape
             object.__setattr__(self, name, value)
+            if name == "templates" and self.sentences is not None:
+                continue  # counted together, below
             _check_shape(SPOKEN.get(name, name), shape, axes, sizes)
         for name in SHAPES:
             value = getattr(self, name)
             if isinstance(value, np.ndarray) and name not in INTEGERS:
                 _check_finite(SPOKEN.get(name, name), value)
+        if self.sentences is not None:
+            _check_sentences(self.sentences, self.templates, sizes)
         if self.labels is not None:
             _check_labels(self.labels, sizes["C"][0] if "C" in sizes else None)
         if self.split is not None and not np.isin(self.split, (0, 1, 2)).all():
@@ -136,6 +150,14 @@ def _check_finite(name: str, array: npt.NDArray[np.float32]) -> None:
             f"{name} holds NaN or infinity in row {bad[0]}{more} (the first row is 0): "
             "encode these images or prompts again, in float32."
         )
+
+
+def _check_sentences(
+    sentences: SentenceRecord, templates: tuple[str, ...] | None, sizes: dict[str, tuple[int, str]]
+) -> None:
+    _check_shape("sentences", (len(sentences.counts),), "C", sizes)
+    prompts = len(templates or ()) + sentences.most
+    _check_shape("templates with sentences", (prompts,), "T", sizes)
 
 
 def _check_labels(labels: npt.NDArray[np.int64], classes: int | None) -> None:

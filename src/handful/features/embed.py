@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from handful.datasets.images import ImageSource, LabelledImages
+from handful.datasets.sentences import Sentences, class_sentences
+from handful.encoders.joint import refuse_several
 from handful.encoders.protocol import Encoder
 from handful.encoders.templates import resolve_templates
 from handful.encoders.views import CENTRE, random_views
@@ -17,7 +19,7 @@ from handful.errors import InputError
 from handful.features.contents import Features
 from handful.features.extract import encode_images
 from handful.features.store import FeatureStore
-from handful.features.texts import class_embeddings, readable_names
+from handful.features.texts import read_classes, refuse_blind
 from handful.functional.pooling import pool_templates
 
 __all__ = ["Embedded", "embed_images"]
@@ -38,6 +40,7 @@ def embed_images(
     encoder: Encoder,
     *,
     templates: str | Sequence[str] | None = None,
+    prompts: Sentences | None = None,
     views: int = 0,
     seed: int = 1,
     store: FeatureStore | None = None,
@@ -50,15 +53,20 @@ def embed_images(
     Args:
         source: images by split; the split of each row is kept.
         encoder: encodes both sides.
-        templates: see :func:`handful.encoders.templates.resolve_templates`.
+        templates: see :func:`handful.encoders.templates.resolve_templates`; None: the encoder's
+            own, or none where there are ``prompts``.
+        prompts: a file of sentences about each class, or its content; see
+            :func:`handful.datasets.sentences.class_sentences`.
         views: augmented encodings of each image besides the centre crop.
         seed: of the views.
         store: where features are kept between calls.
         strict: an unreadable image is an error instead of being left out.
 
     Raises:
-        InputError: a template is wrong, ``strict`` and an image cannot be read, or none can.
+        InputError: a template or the prompts are wrong, there are several encoders, ``strict`` and
+            an image cannot be read, or none can.
     """
+    refuse_several(encoder, "a features file")
     splits = (source.train, source.validation, source.test)
     rows = [
         (int(label), path, split)
@@ -67,8 +75,13 @@ def embed_images(
     ]
     rows.sort(key=lambda row: (row[0], row[1].as_posix()))
     shown = (CENTRE, *random_views(views, seed=seed)) if views else (CENTRE,)
-    # Before the work: a template may be wrong.
-    wanted = resolve_templates(templates, encoder.default_templates) if encoder.has_text else None
+    # Before the work: a template or the prompts may be wrong.
+    sentences = None
+    if prompts is not None:
+        refuse_blind(encoder)
+        sentences = class_sentences(prompts, source.class_names, needed=templates is None)
+    default = encoder.default_templates if sentences is None else ()
+    wanted = resolve_templates(templates, default) if encoder.has_text else None
     encoded = encode_images(
         encoder, [path for _, path, _ in rows], views=shown, store=store, strict=strict
     )
@@ -80,8 +93,7 @@ def embed_images(
         )
     texts = None
     if wanted is not None:
-        names = readable_names(source.class_names)
-        texts = class_embeddings(encoder, names, wanted, store)
+        texts = read_classes(encoder, source.class_names, wanted, store, sentences)
     features = Features(
         image_features=encoded.features[:, 0],
         labels=np.array([label for label, _, _ in kept], dtype=np.int64),
@@ -96,6 +108,7 @@ def embed_images(
         encoder=encoder.spec,
         fingerprint=encoder.fingerprint,
         normalised="no",
+        sentences=None if sentences is None else sentences.record(),
     )
     return Embedded(features, encoded.encoded, encoded.reused, encoded.skipped)
 

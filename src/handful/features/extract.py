@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handful.encoders.joint import JointEncoder
 from handful.encoders.protocol import Encoder
 from handful.encoders.views import CENTRE, View
 from handful.errors import HandfulError, InputError
@@ -41,7 +43,7 @@ class EncodedImages:
         digests: SHA-256 of the bytes of each kept image.
         encoded: image views that the model had to encode.
         reused: image views taken from the store or from an identical image of the same call;
-            ``encoded + reused`` is N · V.
+            ``encoded + reused`` is N · V, times the encoders where there are several.
         skipped: path and reason of each image left out.
     """
 
@@ -69,7 +71,9 @@ def encode_images(
     Results go to the store after every batch: a killed run loses at most the batch in flight.
 
     Args:
-        encoder: its fingerprint and the views' identities address the store.
+        encoder: its fingerprint and the views' identities address the store. Of several joined to
+            one, each encodes under its own fingerprint, one after the other, and their features
+            stand side by side.
         paths: image files, in any order, with or without duplicates.
         views: ways to show each image, V of them.
         store: where features are kept between calls; none if None.
@@ -119,6 +123,24 @@ def stream_images(
     Yields:
         The paths of the chunk (at most ``chunk_size``) and what became of them.
     """
+    if isinstance(encoder, JointEncoder):
+        for start in range(0, len(paths), chunk_size):
+            chunk = tuple(paths[start : start + chunk_size])
+            parts = [
+                encode_images(
+                    part,
+                    chunk,
+                    views=views,
+                    store=store,
+                    strict=strict,
+                    batch_size=batch_size,
+                    workers=workers,
+                    label=f"{label} by {part.spec}",
+                )
+                for part in encoder.parts
+            ]
+            yield chunk, _side_by_side(parts)
+        return
     ahead = max(2, 2 * batch_size // len(views))
     prepared = prepare_ahead(encoder, paths, views, store, ahead, workers)
     with progress(label, len(paths)) as advance, closing(prepared):
@@ -141,6 +163,23 @@ def stream_images(
             result = gathering.finish()
             advance(len(chunk) - shown)
             yield chunk, result
+
+
+def _side_by_side(parts: Sequence[EncodedImages]) -> EncodedImages:
+    """Join what several encoders made of the same images: those that all of them could see."""
+    # One could, and another could not, where a file vanished in between.
+    kept = reduce(np.intersect1d, [part.kept for part in parts])
+    features = [part.features[np.isin(part.kept, kept)] for part in parts]
+    first = parts[0]
+    skipped = dict.fromkeys(one for part in parts for one in part.skipped)
+    return EncodedImages(
+        features=np.concatenate(features, axis=2),
+        kept=kept,
+        digests=tuple(np.array(first.digests, dtype=object)[np.isin(first.kept, kept)]),
+        encoded=sum(part.encoded for part in parts),
+        reused=sum(part.reused for part in parts),
+        skipped=tuple(skipped),
+    )
 
 
 class _Chunk:

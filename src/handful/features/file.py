@@ -1,16 +1,18 @@
 """The features file: encoded images, their labels and the text side in one safetensors file.
 
-Tensors (only ``image_features`` is required; N images, C classes, T templates, V views):
+Tensors (only ``image_features`` is required; N images, C classes, T prompts, V views):
 
     image_features          (N, D)
     labels                  (N,) integers, positions in class_names
     split                   (N,) integers: 0 = pool for support, 1 = validation, 2 = test
     view_features           (N, V, D)
-    text_features           (T, C, D), one row per template and class
+    text_features           (T, C, D), one row per prompt and class: templates, then sentences;
+                            rows of zeros where a class has fewer sentences than another
     text_features_average   (C, D), the class embeddings
     logit_scale             one number; the metadata may hold it instead
 
-Metadata: ``class_names``, ``templates`` and ``paths`` as JSON lists, ``encoder``, ``fingerprint``,
+Metadata: ``class_names``, ``templates`` and ``paths`` as JSON lists; ``sentences`` as a JSON object
+``{"file", "sha256", "counts"}``, see ``SentenceRecord``; ``encoder``, ``fingerprint``,
 ``normalised`` and ``logit_scale`` as text.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.datasets.missing import refuse_missing
+from handful.datasets.sentences import SentenceRecord
 from handful.errors import InputError
 from handful.features.contents import LOGIT_SCALE, SHAPES, TEXTS, Features
 from handful.paths import new_file
@@ -36,8 +40,8 @@ __all__ = ["Features", "load_features", "save_features"]
 def load_features(path: Path | str) -> Features:
     """Read a features file.
 
-    Text features may be stored ``(T, C, D)`` or ``(C, T, D)``; the number of templates and of
-    classes tells which. Where both fit (as many templates as classes, or neither is named) they
+    Text features may be stored ``(T, C, D)`` or ``(C, T, D)``; the number of prompts and of
+    classes tells which. Where both fit (as many prompts as classes, or neither is named) they
     are taken as ``(T, C, D)``, the order in which ``save_features`` writes them.
 
     Raises:
@@ -88,6 +92,8 @@ def save_features(
         for name in TEXTS
         if getattr(features, name) is not None
     }
+    if features.sentences is not None:
+        metadata["sentences"] = json.dumps(asdict(features.sentences))
     metadata["logit_scale"] = repr(features.logit_scale)
     for name in ("encoder", "fingerprint", "normalised"):
         if getattr(features, name) is not None:
@@ -148,13 +154,13 @@ def _from_file(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, s
         raise InputError("there is no tensor image_features, so this is not a features file.")
     class_names, templates = _texts(metadata, "class_names"), _texts(metadata, "templates")
     average, text = tensors.get("text_features_average"), tensors.get("text_features")
-    labels = tensors.get("labels")
+    labels, sentences = tensors.get("labels"), _sentences(metadata)
     if text is not None and text.ndim == 3:
-        known = [
-            len(named) == text.shape[axis]
-            for named, axis in ((templates, 0), (class_names, 1), (average, 1))
-            if named is not None
-        ]
+        prompts = None if templates is None else len(templates)
+        if sentences is not None:
+            prompts = (prompts or 0) + sentences.most
+        known = [] if prompts is None else [prompts == text.shape[0]]
+        known += [len(x) == text.shape[1] for x in (class_names, average) if x is not None]
         if not known and labels is not None:
             known = [labels.max(initial=0) < text.shape[1]]
         if all(known):
@@ -173,6 +179,7 @@ def _from_file(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, s
         encoder=metadata.get("encoder"),
         fingerprint=metadata.get("fingerprint"),
         normalised=metadata.get("normalised"),
+        sentences=sentences,
     )
 
 
@@ -186,6 +193,18 @@ def _texts(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InputError(f"its metadata {key} must be a JSON list of texts, as json.dumps writes.")
     return tuple(value)
+
+
+def _sentences(metadata: Mapping[str, str]) -> SentenceRecord | None:
+    if "sentences" not in metadata:
+        return None
+    try:
+        return SentenceRecord.from_json(json.loads(metadata["sentences"]))
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "its metadata sentences must be a JSON object with file, sha256 and counts, as "
+            "'handful embed' writes."
+        ) from error
 
 
 def _logit_scale(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> float:
