@@ -7,7 +7,7 @@ cannot leak what it was never given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,11 @@ class FewShotTask:
         logit_scale: factor s on the cosines.
         views: several augmented encodings of each support image, ``(N, V, D)``, or None.
         groups: images with equal group are near duplicates and stay in one fold; ``(N,)`` or None.
+        prompts: the embedding of every single prompt, ``(C, T, D)``, for methods that use more than
+            the pooled ``class_embeddings``; a class with fewer than T has rows of zeros. Or None.
+        widths: of several encoders whose features stand side by side in ``X``, ``X_val`` and
+            ``views``, the width of each; the text side is in the space of the first. None: one
+            encoder.
     """
 
     X: Floats
@@ -45,15 +50,25 @@ class FewShotTask:
     logit_scale: float = 100.0
     views: Floats | None = None
     groups: npt.NDArray[np.int64] | None = field(default=None, kw_only=True)
+    prompts: Floats | None = field(default=None, kw_only=True)
+    widths: tuple[int, ...] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("X", "y", "X_val", "y_val", "class_embeddings", "views", "groups"):
+        for name in ("X", "y", "X_val", "y_val", "class_embeddings", "views", "groups", "prompts"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, np.asarray(value))
         if self.X.ndim != 2:
             raise InputError(f"support features have shape {self.X.shape}: expected (N, D).")
         rows, width = self.X.shape
+        widths = (width,) if self.widths is None else tuple(int(part) for part in self.widths)
+        if self.widths is not None:
+            object.__setattr__(self, "widths", widths)
+            if len(widths) < 2 or min(widths) < 1 or sum(widths) != width:
+                raise InputError(
+                    f"widths are {widths}, but the support features have width {width}: expected "
+                    "those of two or more encoders, which add up to it."
+                )
         if self.y.shape != (rows,):
             raise InputError(
                 f"there are {rows} support features, but labels of shape {self.y.shape}."
@@ -75,15 +90,24 @@ class FewShotTask:
                     f"{self.y_val.shape}."
                 )
         text = self.class_embeddings
-        if text is not None and (text.ndim not in (2, 3) or text.shape[-1] != width):
+        if text is not None and (text.ndim not in (2, 3) or text.shape[-1] != widths[0]):
+            of_first = "" if self.widths is None else " of the first encoder"
             raise InputError(
-                f"class embeddings have shape {text.shape}: expected (C, {width}) or "
-                f"(C, T, {width}), the width of the support features."
+                f"class embeddings have shape {text.shape}: expected (C, {widths[0]}) or "
+                f"(C, T, {widths[0]}), the width of the support features{of_first}."
             )
         if text is not None and self.class_names is not None and len(self.class_names) != len(text):
             raise InputError(
                 f"there are {len(text)} class embeddings but {len(self.class_names)} class names: "
                 "each row needs its name."
+            )
+        prompts = self.prompts
+        if prompts is not None and (
+            text is None or prompts.ndim != 3 or prompts.shape[::2] != (len(text), widths[0])
+        ):
+            raise InputError(
+                f"prompts have shape {prompts.shape}: expected (C, T, {widths[0]}), with class "
+                "embeddings of the same C classes."
             )
         views = self.views
         if views is not None and (
@@ -93,10 +117,30 @@ class FewShotTask:
         if self.groups is not None and self.groups.shape != (rows,):
             raise InputError(f"groups have shape {self.groups.shape}: expected ({rows},).")
 
-    def head_arguments(self) -> dict[str, Any]:
-        """Return what the constructor of every head takes from a task."""
+    def head_arguments(self, *, prompts: bool = False) -> dict[str, Any]:
+        """Return what the constructor of every head takes from a task.
+
+        Args:
+            prompts: whether the head uses every single prompt, where the task has them.
+        """
+        single = prompts and self.prompts is not None
+        several = {} if self.widths is None else {"widths": self.widths}
         return {
-            "class_embeddings": self.class_embeddings,
+            "class_embeddings": self.prompts if single else self.class_embeddings,
             "class_names": self.class_names,
             "logit_scale": self.logit_scale,
+            **several,
         }
+
+    def of_first_encoder(self) -> FewShotTask:
+        """Return the same task with the features of the first encoder alone."""
+        if self.widths is None:
+            return self
+        first = slice(0, self.widths[0])
+        return replace(
+            self,
+            X=self.X[:, first],
+            X_val=None if self.X_val is None else self.X_val[:, first],
+            views=None if self.views is None else self.views[..., first],
+            widths=None,
+        )

@@ -118,6 +118,7 @@ def test_a_row_holds_everything(name: str, satellite: Path, tmp_path: Path) -> N
         "logit_scale": 100.0,
         "encoder": f.encoder,
         "fingerprint": f.fingerprint,
+        "sentences": None,
     }
     assert len(source["templates"]) == 106 and source["encoder"]
 
@@ -191,9 +192,29 @@ def test_a_row_holds_everything(name: str, satellite: Path, tmp_path: Path) -> N
 PARAMETERS = {
     "zero-shot": 0,
     "linear-probe": 19 * 512 + 19,
+    "nearest-class-mean": 0,
     "clip-adapter": 2 * 512 * 128,
+    # Two centres per class and their offsets, channels, text residual.
+    "cluster-adapter": 2 * 19 * 512 + 512 + 2 * 19 + 19 * 512,
     "tip-adapter": 0,
     "tip-adapter-f": 2 * 19 * 512,
+    "tip-x": 0,
+    "ape": 0,
+    "ape-t": 19 * 358 + 2 * 19,  # 358 of 512 channels
+    "cafo": 2 * 19 * 512,
+    "graph-adapter": 2 * 19 * 512 + 2 * 19 * 512,
+    "task-res": 19 * 512,
+    "lp++": 19 * 512 + 2 * 19,
+    "zs-lp": 19 * 512,
+    "clap": 19 * 512,
+    "cross-modal": 19 * 512,
+    "gda": 0,
+    "proker": 0,
+    "elevater-r2p": 19 * 512 + 19,
+    "elevater-l2p": 19 * 512 + 19,
+    "elevater-l1p": 19 * 512 + 19,
+    "wise-ft": 19 * 512,  # those of zs-lp
+    "best": 19 * 512 + 19,
 }
 
 

@@ -294,7 +294,10 @@ def test_arrays_that_do_not_fit(
     classifier = FewShotClassifier(encoder, method, settings=settings, select="fixed")
     model = classifier.fit(pictures).save(tmp_path / "model")
     weights = load_file(model / "model.safetensors")
-    content = save({**weights, name: np.ascontiguousarray(CHANGES[change](weights[name]))})
+    changed = np.ascontiguousarray(CHANGES[change](weights[name]))
+    if not weights[name].size and changed.shape == weights[name].shape:
+        pytest.skip(f"{method} as it comes has no use for {name}: it is empty, and so unchanged")
+    content = save({**weights, name: changed})
     (model / "model.safetensors").write_bytes(content)
     config = config_of(model) | {"weights_sha256": hashlib.sha256(content).hexdigest()}
     (model / "config.json").write_text(json.dumps(config))

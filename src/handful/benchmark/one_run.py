@@ -65,17 +65,19 @@ def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
     """
     f, rows = source.features, drawn.support
     judged = drawn.validation if policy == "val" else None
-    X = f.image_features[rows]
+    X, views = source.image_features[rows], source.view_features
+    first = f.image_features[rows]  # of several encoders it says what looks alike
     return FewShotTask(
         X,
         source.labels[rows],
-        None if judged is None else f.image_features[judged],
+        None if judged is None else source.image_features[judged],
         None if judged is None else source.labels[judged],
         class_embeddings=f.class_embeddings,
         class_names=source.class_names,
         logit_scale=f.logit_scale,
-        views=None if f.view_features is None else f.view_features[rows],
-        groups=duplicate_groups(None, unit(torch.from_numpy(X)).numpy()),
+        views=None if views is None else views[rows],
+        groups=duplicate_groups(None, unit(torch.from_numpy(first)).numpy()),
+        widths=source.widths,
         prompts=f.text_features,
     )
 
@@ -94,7 +96,7 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
     start = time.perf_counter()
     head = learn(run, task)
     learnt = time.perf_counter()
-    probabilities = head.predict_proba(source.features.image_features[drawn.test])
+    probabilities = head.predict_proba(source.image_features[drawn.test])
     predicted = time.perf_counter()
     labels = source.labels[drawn.test]
     found = evaluate_probabilities(probabilities, labels, _distinct(source.class_names))
@@ -124,7 +126,7 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
         "fit_seconds": round(learnt - start, 4),
         "predict_seconds": round(predicted - learnt, 4),
         "peak_memory_mb": _peak(),
-        "trained_parameters": sum(getattr(head, name).size for name in head.trained),
+        "trained_parameters": head.trained_parameters(),
         "versions": _versions(),
         "machine": _machine(),
         "command": _command(run, source),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from handful.features.embed import embed_images
 from handful.features.file import load_features
 from handful.features.store import FeatureStore
 
-__all__ = ["Source", "features_source", "images_source"]
+__all__ = ["Source", "feature_paths", "features_source", "images_source"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +30,12 @@ class Source:
     Attributes:
         name: what tables call it.
         flags: of ``handful bench run``, so that the source can be had again.
-        features: as in a features file.
+        features: as in a features file; of several encoders, those of the first.
         labels: int64 ``(N,)``.
         class_names: C names; numbers where the file has none.
-        digest: SHA-256 of features, labels, text, logit scale and split: equal digests are equal
-            sources.
+        digest: SHA-256 of features, labels, text (where there are sentences, of each prompt), logit
+            scale and split: equal digests are equal sources.
+        further: features of other encoders, of the same images in the same order.
     """
 
     name: str
@@ -42,6 +44,25 @@ class Source:
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     digest: str
+    further: tuple[Features, ...] = ()
+
+    @cached_property
+    def image_features(self) -> npt.NDArray[np.float32]:
+        """``(N, D)``; those of several encoders side by side."""
+        return _beside([f.image_features for f in (self.features, *self.further)])
+
+    @cached_property
+    def view_features(self) -> npt.NDArray[np.float32] | None:
+        """``(N, V, D)``; the same."""
+        views = [f.view_features for f in (self.features, *self.further)]
+        return None if views[0] is None else _beside([v for v in views if v is not None])
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Of each encoder's features, where there are several."""
+        if not self.further:
+            return None
+        return tuple(f.image_features.shape[1] for f in (self.features, *self.further))
 
     def to_json(self) -> dict[str, Any]:
         """Return what a results file keeps of a source, once."""
@@ -52,26 +73,73 @@ class Source:
             "name": self.name,
             "flags": list(self.flags),
             "images": len(self.labels),
-            "dim": f.image_features.shape[1],
+            "dim": self.image_features.shape[1],
             "class_names": list(self.class_names),
             "templates": list(f.templates or ()),
+            "sentences": asdict(f.sentences) if f.sentences else None,
             "logit_scale": f.logit_scale,
-            "encoder": f.encoder,
-            "fingerprint": f.fingerprint,
+            "encoder": _told([one.encoder for one in (f, *self.further)]),
+            "fingerprint": _told([one.fingerprint for one in (f, *self.further)]),
         }
 
 
-def features_source(path: Path, name: str | None = None) -> Source:
+def feature_paths(given: str) -> tuple[str, ...]:
+    """Return the features files that ``A`` or ``A+B`` names; a file of that very name is one."""
+    return (given,) if Path(given).exists() else tuple(given.split("+"))
+
+
+def features_source(given: Path | str, name: str | None = None) -> Source:
     """Read a features file; it is named by its stem.
 
+    Args:
+        given: the file, or several with plus signs between them: of the same images by several
+            encoders, whose text side is that of the first.
+        name: in tables.
+
     Raises:
-        InputError: it cannot be read, or has no labels.
+        InputError: one cannot be read, has no labels, or is not of the same images as the first.
     """
-    return _source(name or path.stem, ("--features", str(path)), load_features(path))
+    paths = [Path(path) for path in feature_paths(str(given))]
+    first, *further = [load_features(path) for path in paths]
+    for path, other in zip(paths[1:], further, strict=True):
+        counts = [len(one.image_features) for one in (first, other)]
+        _compare("number of images", paths[0], counts[0], path, counts[1])
+        for what in ("labels", "class_names", "split", "paths"):
+            _compare(what, paths[0], getattr(first, what), path, getattr(other, what))
+        if first.class_embeddings is None and other.class_embeddings is not None:
+            raise InputError(
+                f"{paths[0]} has no class embeddings, but {path} has: name {path.name} first."
+            )
+        views = [
+            None if f.view_features is None else f.view_features.shape[1] for f in (first, other)
+        ]
+        if views[0] != views[1]:
+            raise InputError(
+                f"{paths[0]} has {views[0] or 0} views of each image, but {path} has "
+                f"{views[1] or 0}: embed them alike."
+            )
+    named = name or "+".join(path.stem for path in paths)
+    return _source(named, ("--features", str(given)), first, tuple(further))
+
+
+def _compare(what: str, path: Path, own: Any, other_path: Path, other: Any) -> None:
+    """Refuse another file of which it is certain that its rows are other images."""
+    if own is None or other is None:
+        return
+    if not np.array_equal(np.asarray(own), np.asarray(other)):
+        raise InputError(
+            f"{path} and {other_path} differ in their {what.replace('_', ' ')}: side by side go "
+            "only features of the same images in the same order."
+        )
 
 
 def images_source(
-    images: str, encoder: Encoder, templates: Sequence[str] | None = None, name: str | None = None
+    images: str,
+    encoder: Encoder,
+    templates: Sequence[str] | None = None,
+    name: str | None = None,
+    *,
+    prompts: str | None = None,
 ) -> Source:
     """Encode labelled images through the store.
 
@@ -80,21 +148,38 @@ def images_source(
         encoder: encodes them and their class names.
         templates: prompt templates; None: those of the encoder.
         name: in tables; None: the last part of ``images`` and the kind of encoder.
+        prompts: a file of sentences about the classes.
 
     Raises:
-        InputError: the images cannot be read.
+        InputError: the images or the prompts cannot be read.
     """
     embedded = embed_images(
-        open_images(images, to_learn=False), encoder, templates=templates, store=FeatureStore()
+        open_images(images, to_learn=False),
+        encoder,
+        templates=templates,
+        prompts=prompts,
+        store=FeatureStore(),
     )
     flags = ["--images", images, "--encoder", encoder.spec]
     for template in templates or ():
         flags += ["--template", template]
+    if prompts is not None:
+        flags += ["--prompts", prompts]
     kind = encoder.spec.partition("@")[0].rpartition("/")[2]
     return _source(name or f"{Path(images).stem}, {kind}", tuple(flags), embedded.features)
 
 
-def _source(name: str, flags: tuple[str, ...], features: Features) -> Source:
+def _beside(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+
+
+def _told(texts: Sequence[str | None]) -> str | None:
+    return None if None in texts else "+".join(text or "" for text in texts)
+
+
+def _source(
+    name: str, flags: tuple[str, ...], features: Features, further: tuple[Features, ...] = ()
+) -> Source:
     if features.labels is None:
         raise InputError(f"{name} has no labels: methods can be compared on labelled images only.")
     count = int(features.labels.max(initial=-1)) + 1
@@ -106,6 +191,9 @@ def _source(name: str, flags: tuple[str, ...], features: Features) -> Source:
         features.class_embeddings,
         features.view_features,
         features.split,
+        # The same mean may come from other prompts, or from the same in another order.
+        *((features.text_features,) if features.sentences is not None else ()),
+        *(array for other in further for array in (other.image_features, other.view_features)),
     ):
         digest.update(b"-" if array is None else str(array.shape).encode() + array.tobytes())
-    return Source(name, flags, features, features.labels, names, digest.hexdigest())
+    return Source(name, flags, features, features.labels, names, digest.hexdigest(), further)

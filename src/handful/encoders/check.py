@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from handful.encoders.joint import refuse_several
 from handful.encoders.known_answers import KnownAnswers, demand, name_of_spec, named
 from handful.encoders.original_pixels import (
     differing_pixels,
@@ -89,8 +90,9 @@ def check(encoder: Encoder, name: str | None = None) -> CheckResult:
         name: public name of the checkpoint.
 
     Raises:
-        InputError: nothing is known under this name.
+        InputError: nothing is known under this name, or there are several encoders.
     """
+    refuse_several(encoder, "the check")
     known = demand(name) if name else named(encoder.spec)
     stages = (stage(encoder, known) for stage in (_tokens, _pixels, _text, _image))
     return CheckResult(encoder.spec, known.name if known else None, tuple(stages))

@@ -66,9 +66,15 @@ def encoder_kinds() -> list[EncoderKind]:
 def load_encoder(spec: str) -> Encoder:
     """Load the encoder that ``spec`` names, such as ``lite`` or ``dir:my-clip?crop=floor``.
 
+    Several that :mod:`handful.encoders.joint` has joined to one spec come back as one.
+
     Raises:
         InputError: an unknown kind of encoder or option, or one that cannot be loaded.
     """
+    if spec.startswith("joint:"):
+        from handful.encoders import joint
+
+        return joint.load(spec)
     named, options = split_options(spec)
     kind, _, rest = named.partition(":")
     if kind not in KINDS:

@@ -40,6 +40,9 @@ def _json(place: Place, name: str, change: Callable[[dict[str, Any]], object]) -
 @bad("an unknown option")
 @bad("a wrong value of an option")
 @bad("no folder at the place of the encoder")
+@bad("several encoders for a method that takes one")
+@bad("one encoder named twice")
+@bad("several encoders for a features file")
 def nothing(place: Place) -> None:
     assert not (place / "nowhere").exists()
 
