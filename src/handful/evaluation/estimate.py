@@ -93,8 +93,10 @@ def estimate_accuracy(
     source = "validation" if policy == "val" else "cross-validation"
     zero_shot = None
     if task.class_embeddings is not None:
-        judged = trials if policy == "val" else Trial.support(task)
-        names_only = ZeroShot(**task.head_arguments()).fit(task.X, task.y)
+        first = task.of_first_encoder()
+        read = trials_of(first, policy, random_state)
+        judged = read if policy == "val" else Trial.support(first)
+        names_only = ZeroShot(**first.head_arguments()).fit(first.X, first.y)
         zero_shot = Estimate.of(
             _accuracy(names_only, judged),
             _distinct(judged),
@@ -115,7 +117,7 @@ def estimate_accuracy(
         n_classes = len(head.classes_)
         at_zero = 1 / n_classes
         if head.starts_from_text and zero_shot is not None:
-            at_zero = _accuracy(names_only, trials)
+            at_zero = _accuracy(names_only, read)
         shots = len(task.X) / len(np.unique(task.y))
         in_fold = shots * float(np.mean([len(t.fit) for t in trials])) / len(task.X)
         in_folds = accuracy

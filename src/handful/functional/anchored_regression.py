@@ -59,8 +59,8 @@ def anchored_regression(
 
     Samples are centred, and brought to a mean squared length of 1, so that λ means the same for
     any encoder; to each is added a channel of ones, which finds the classes that the start makes
-    too likely or too unlikely throughout. Where there are fewer samples than channels, the problem is solved in the space
-    that they span, which is exact for this penalty.
+    too likely or too unlikely throughout. Where there are fewer samples than channels, the problem
+    is solved in the space that they span, which is exact for this penalty.
 
     Args:
         samples: x, float64 ``(N, D)``.

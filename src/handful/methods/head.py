@@ -328,6 +328,10 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         task = ("class_embeddings", "class_names", "logit_scale", "random_state", "widths")
         return {k: v for k, v in self.get_params(deep=False).items() if k not in task}
 
+    def trained_parameters(self) -> int:
+        """Return how many numbers an optimiser set."""
+        return sum(int(getattr(self, name).size) for name in self.trained)
+
     def arrays(self) -> dict[str, Array]:
         """Return the learned arrays by name, for saving."""
         check_is_fitted(self)
