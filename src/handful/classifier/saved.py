@@ -263,14 +263,20 @@ def _sentences(value: Any, classes: int) -> SentenceRecord | None:
     return record
 
 
+# What a forward pass through arrays that do not fit one another ends in.
+_MISFITS = (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError)
+
+
 def _check_answers(head: Head, path: Path) -> None:
     """Find, by one forward pass, arrays that do not fit one another or are not finite."""
     logits = np.empty((0, 0))
-    with warnings.catch_warnings(), suppress(RuntimeError, IndexError, TypeError, ValueError):
+    with warnings.catch_warnings(), suppress(*_MISFITS):
         warnings.simplefilter("ignore")
         logits = head.logits(np.eye(2, head.n_features_in_))
+    # A row for each key, which one forward pass need not miss.
+    keys = {len(array) for name, array in head.arrays().items() if name.startswith("key")}
     finite = all(np.isfinite(array).all() for array in (logits, *head.arrays().values()))
-    if logits.shape != (2, len(head.classes_)) or not finite:
+    if logits.shape != (2, len(head.classes_)) or len(keys) > 1 or not finite:
         raise InputError(f"{path} is damaged (its arrays give no number for each class): {_ANEW}.")
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from handful.errors import InputError
 
@@ -40,7 +40,9 @@ def print_table(
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for position, name in enumerate(header):
         number = bool(rows) and all(row[position][:1].isdigit() for row in rows)
-        table.add_column(name, justify="right" if number else "left", no_wrap=position not in wrap)
+        justify: Literal["left", "right"] = "right" if number else "left"
+        # A word too long for its column is broken, not cut.
+        table.add_column(name, justify=justify, no_wrap=position not in wrap, overflow="fold")
     for row in rows:
         table.add_row(*(" ".join(cell.split()) for cell in row))  # names may have line breaks
     console = Console(markup=False, highlight=False)

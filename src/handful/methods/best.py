@@ -61,9 +61,9 @@ class Best(Head):
     Attributes:
         weight_: U ``(C, D)``, float32.
         bias_: b ``(C,)``, float32.
-        mixture_: weights of the four opinions, float32 ``(4,)``.
-        text_scale_: factor on the cosines with the names, float32 ``(1,)``; at most s, and 0
-            where there are no names.
+        mixture_: weights of the four opinions, float32 ``(4,)``; not saved.
+        text_scale_: factor on the cosines with the names, at most s, and 0 where there are no
+            names; not saved.
 
     Others: see :class:`~handful.methods.head.Head`.
 
@@ -77,15 +77,14 @@ class Best(Head):
     name = "best"
     summary = "names and images weighed by how well each does on the images; no settings to choose"
     paper = "handful; LDA as in arXiv 2402.04087, anchored regression after arXiv 2312.12730"
-    learned = ("weight_", "bias_", "mixture_", "text_scale_")
-    trained = ("weight_", "bias_")
+    learned = trained = ("weight_", "bias_")
     least = {"penalty": 1e-9, "shrinkage": 1e-3}
     most = {"shrinkage": 1}
 
     weight_: npt.NDArray[np.float32]
     bias_: npt.NDArray[np.float32]
     mixture_: npt.NDArray[np.float32]
-    text_scale_: npt.NDArray[np.float32]
+    text_scale_: float
 
     def __init__(
         self,
@@ -115,7 +114,7 @@ class Best(Head):
         self.weight_ = torch.tensordot(mixture, weights, 1).float().numpy()
         self.bias_ = (mixture @ biases).float().numpy()
         self.mixture_ = mixture.float().numpy()
-        self.text_scale_ = np.array([scale], dtype=np.float32)
+        self.text_scale_ = scale
 
     def _scale_of_names(self, images: Tensor, labels: Tensor, text: Tensor) -> float:
         """Return the scale under which zero-shot finds the labels likeliest, at most s."""

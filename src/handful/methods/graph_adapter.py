@@ -64,8 +64,9 @@ class GraphAdapter(Head):
     Attributes:
         adapted_: unit class embeddings after adaptation, ``(C, D)``, float32.
         weights_: Θ of the graphs of texts and of images in the basis of the rows that it is
-            applied to, ``(2, r, D)``, float32; r is the number of those rows, at most D.
-        biases_: b of both, ``(2, C, D)``, float32.
+            applied to, ``(2, r, D)``, float32; r is the number of those rows, at most D. Not saved,
+            as nothing needs it any more.
+        biases_: b of both, ``(2, C, D)``, float32; not saved.
 
     Others: see :class:`~handful.methods.head.Head`.
 
@@ -80,8 +81,7 @@ class GraphAdapter(Head):
     summary = "class names' embeddings learn from those of similar classes and their mean images"
     paper = "Li et al. 2023, arXiv 2309.13625"
     search = Search(train={"blend": (0.0, 0.2, 0.3, 0.4, 0.5, 0.6)})
-    trained = ("weights_", "biases_")
-    learned = ("adapted_", *trained)
+    learned = ("adapted_",)
     least = {"groups": 1, "text_norm": 1e-3}
     most = {"blend": 1, "image_share": 1}
 
@@ -149,6 +149,10 @@ class GraphAdapter(Head):
         for head, (embeddings, theta, b) in zip(heads, found, strict=True):
             head.adapted_ = embeddings.numpy()
             head.weights_, head.biases_ = theta.numpy(), b.numpy()
+
+    def trained_parameters(self) -> int:
+        """Return the numbers of Θ and b of both graphs."""
+        return int(self.weights_.size + self.biases_.size)
 
     def _logits(self, features: Tensor) -> Tensor:
         adapted = torch.from_numpy(self.adapted_).double()

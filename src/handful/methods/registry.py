@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_METHOD", "get", "names"]
 
-# What people get who name no method: on average the best without validation images, and the only one
-# that also does well where the names say nothing (see docs/which-method.md).
+# What people get who name no method: on average the best without validation images, and good where
+# the names say nothing, too (see docs/which-method.md).
 DEFAULT_METHOD = "best"
 
 _METHODS = {
@@ -58,7 +58,7 @@ def get(name: str) -> type[Head]:
     if name not in _METHODS:
         raise InputError(
             f"there is no method '{name}'.{did_you_mean(name, _METHODS)} "
-            f"The methods are {', '.join(_METHODS)}."
+            "The command 'handful methods' lists all of them."
         )
     module, _, attribute = _METHODS[name].partition(":")
     found: type[Head] = getattr(import_module(f"handful.methods.{module}"), attribute)
