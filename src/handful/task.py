@@ -39,6 +39,8 @@ class FewShotTask:
         widths: of several encoders whose features stand side by side in ``X``, ``X_val`` and
             ``views``, the width of each; the text side is in the space of the first. None: one
             encoder.
+        projection: Π ``(D_v, D)`` of the image tower, or None. With it, ``X``, ``X_val`` and
+            ``views`` are features before it, D_v wide, and the text side lies behind it.
     """
 
     X: Floats
@@ -52,9 +54,13 @@ class FewShotTask:
     groups: npt.NDArray[np.int64] | None = field(default=None, kw_only=True)
     prompts: Floats | None = field(default=None, kw_only=True)
     widths: tuple[int, ...] | None = field(default=None, kw_only=True)
+    projection: Floats | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("X", "y", "X_val", "y_val", "class_embeddings", "views", "groups", "prompts"):
+        for name in (
+            *("X", "y", "X_val", "y_val", "class_embeddings", "views", "groups", "prompts"),
+            "projection",
+        ):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, np.asarray(value))
@@ -69,6 +75,19 @@ class FewShotTask:
                     f"widths are {widths}, but the support features have width {width}: expected "
                     "those of two or more encoders, which add up to it."
                 )
+        projection = self.projection
+        if projection is not None and (
+            self.widths is not None
+            or projection.ndim != 2
+            or len(projection) != width
+            or projection.shape[1] == 0
+        ):
+            raise InputError(
+                f"the projection has shape {projection.shape}: expected ({width}, D), from the "
+                "support features of one encoder to the space of the class embeddings."
+            )
+        # What the text side is as wide as.
+        joint = widths[0] if projection is None else projection.shape[1]
         if self.y.shape != (rows,):
             raise InputError(
                 f"there are {rows} support features, but labels of shape {self.y.shape}."
@@ -90,11 +109,12 @@ class FewShotTask:
                     f"{self.y_val.shape}."
                 )
         text = self.class_embeddings
-        if text is not None and (text.ndim not in (2, 3) or text.shape[-1] != widths[0]):
+        if text is not None and (text.ndim not in (2, 3) or text.shape[-1] != joint):
             of_first = "" if self.widths is None else " of the first encoder"
+            behind = "" if projection is None else " behind the projection"
             raise InputError(
-                f"class embeddings have shape {text.shape}: expected (C, {widths[0]}) or "
-                f"(C, T, {widths[0]}), the width of the support features{of_first}."
+                f"class embeddings have shape {text.shape}: expected (C, {joint}) or "
+                f"(C, T, {joint}), the width of the support features{of_first}{behind}."
             )
         if text is not None and self.class_names is not None and len(self.class_names) != len(text):
             raise InputError(
@@ -103,10 +123,10 @@ class FewShotTask:
             )
         prompts = self.prompts
         if prompts is not None and (
-            text is None or prompts.ndim != 3 or prompts.shape[::2] != (len(text), widths[0])
+            text is None or prompts.ndim != 3 or prompts.shape[::2] != (len(text), joint)
         ):
             raise InputError(
-                f"prompts have shape {prompts.shape}: expected (C, T, {widths[0]}), with class "
+                f"prompts have shape {prompts.shape}: expected (C, T, {joint}), with class "
                 "embeddings of the same C classes."
             )
         views = self.views
@@ -124,12 +144,12 @@ class FewShotTask:
             prompts: whether the head uses every single prompt, where the task has them.
         """
         single = prompts and self.prompts is not None
-        several = {} if self.widths is None else {"widths": self.widths}
+        some = {"widths": self.widths, "projection": self.projection}
         return {
             "class_embeddings": self.prompts if single else self.class_embeddings,
             "class_names": self.class_names,
             "logit_scale": self.logit_scale,
-            **several,
+            **{name: value for name, value in some.items() if value is not None},
         }
 
     def of_first_encoder(self) -> FewShotTask:
@@ -143,4 +163,16 @@ class FewShotTask:
             X_val=None if self.X_val is None else self.X_val[:, first],
             views=None if self.views is None else self.views[..., first],
             widths=None,
+        )
+
+    def projected(self) -> FewShotTask:
+        """Return the same task with features behind the projection."""
+        if self.projection is None:
+            return self
+        return replace(
+            self,
+            X=self.X @ self.projection,
+            X_val=None if self.X_val is None else self.X_val @ self.projection,
+            views=None if self.views is None else self.views @ self.projection,
+            projection=None,
         )

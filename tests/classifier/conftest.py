@@ -17,7 +17,10 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 
 class ColourEncoder:
-    """Mean red, green and blue of the left and of the right half: D = 6."""
+    """Mean red, green and blue of the left and of the right half: D = 6.
+
+    Its projection, for the methods that need one, is the identity.
+    """
 
     spec = "colours"
     dim = 6
@@ -25,13 +28,16 @@ class ColourEncoder:
     fingerprint = "c" * 64
     default_templates = ("a {} picture",)
     has_text = True
+    projection = np.eye(6, dtype=np.float32)
 
     def __init__(self) -> None:
         self.preprocess = Preprocess(size=8)
         self.seen = 0
         self.read: list[str] = []
 
-    def encode_images(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def encode_images(
+        self, pixels: npt.NDArray[np.uint8], projected: bool = True
+    ) -> npt.NDArray[np.float32]:
         self.seen += len(pixels)
         halves = np.asarray(pixels, np.float32).reshape(len(pixels), 8, 2, 4, 3)
         return halves.mean(axis=(1, 3)).reshape(len(pixels), self.dim)

@@ -35,6 +35,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             class_embeddings=centres + 0.5 * rng.normal(size=(3, 8)),
             class_names=NAMES,
             logit_scale=20.0,
+            pooled_features=X,
+            projection=np.eye(8),
         ),
     )
     return path

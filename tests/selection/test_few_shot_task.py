@@ -27,6 +27,7 @@ def test_there_is_no_place_for_test_images() -> None:
         "groups",
         "prompts",
         "widths",
+        "projection",
     ]
 
 
@@ -77,6 +78,22 @@ def test_lists_become_arrays() -> None:
             },
             r"prompts have shape \(2, 3, 6\): expected \(C, T, 2\)",
         ),
+        ({"projection": np.ones(6)}, r"the projection has shape \(6,\): expected \(6, D\), from "),
+        ({"projection": np.ones((4, 6))}, r"shape \(4, 6\): expected \(6, D\)"),
+        ({"projection": np.ones((6, 0))}, r"shape \(6, 0\): expected \(6, D\)"),
+        ({"projection": np.ones((6, 4)), "widths": (2, 4)}, "support features of one encoder"),
+        (
+            {"projection": np.ones((6, 4)), "class_embeddings": np.ones((2, 6))},
+            r"shape \(2, 6\): expected \(C, 4\) or \(C, T, 4\), the .* behind the projection\.",
+        ),
+        (
+            {
+                "projection": np.ones((6, 4)),
+                "class_embeddings": np.ones((2, 4)),
+                "prompts": np.ones((2, 3, 6)),
+            },
+            r"prompts have shape \(2, 3, 6\): expected \(C, T, 4\)",
+        ),
         ({"groups": np.ones(3, int)}, r"groups have shape \(3,\): expected \(4,\)\."),
     ],
 )
@@ -121,3 +138,23 @@ def test_the_first_encoder_alone() -> None:
     np.testing.assert_array_equal(first.views, numbers[:, None, :2])  # type: ignore[arg-type]
     assert first.groups is task.groups and first.class_embeddings is task.class_embeddings
     assert first.widths is None and first.of_first_encoder() is first
+
+
+def test_a_projection_goes_to_heads_and_can_be_applied() -> None:
+    assert "projection" not in FewShotTask(X, Y).head_arguments()
+    numbers, projection = np.arange(24.0).reshape(4, 6), np.eye(6)[:, :2] + 1
+    task = FewShotTask(
+        numbers,
+        Y,
+        numbers + 100,
+        Y,
+        class_embeddings=np.ones((2, 2)),
+        views=numbers[:, None],
+        projection=projection,
+    )
+    assert task.head_arguments()["projection"] is task.projection
+    behind = task.projected()
+    np.testing.assert_array_equal(behind.X, numbers @ projection)
+    np.testing.assert_array_equal(behind.X_val, (numbers + 100) @ projection)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(behind.views, (numbers @ projection)[:, None])  # type: ignore[arg-type]
+    assert behind.projection is None and behind.projected() is behind

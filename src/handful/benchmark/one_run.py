@@ -79,6 +79,7 @@ def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
         groups=duplicate_groups(None, unit(torch.from_numpy(first)).numpy()),
         widths=source.widths,
         prompts=f.text_features,
+        projection=source.projection,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -120,10 +121,22 @@ class Plan:
         if self.images:
             from handful.encoders.default import default_encoder
             from handful.encoders.spec import load_encoder
+            from handful.encoders.unprojected import UnprojectedEncoder, has_projection
 
             encoder = load_encoder(self.encoder or default_encoder().spec)
+            earlier = any(registry.get(method).before_projection for method in self.methods)
+            # Of all methods those that the encoder cannot serve are left out.
+            earlier = earlier and (has_projection(encoder) or not self._all_methods)
+            if earlier:
+                UnprojectedEncoder(encoder)  # refused before the work
             found += [
-                images_source(images, encoder, self.templates, prompts=self.prompts)
+                images_source(
+                    images,
+                    encoder,
+                    self.templates,
+                    prompts=self.prompts,
+                    before_projection=earlier,
+                )
                 for images in self.images
             ]
         by_name: dict[str, Source] = {}
@@ -139,12 +152,35 @@ class Plan:
                 )
         return found
 
+    def check(self, sources: Sequence[Source]) -> None:
+        """Refuse a method that a source cannot serve; where all are run, say what is left out.
+
+        Raises:
+            InputError: a method of the plan cannot run on a source.
+        """
+        for method in self.methods:
+            lacking = [why for source in sources if (why := source.lacks(method))]
+            if lacking and not self._all_methods:
+                raise InputError(lacking[0])
+            if lacking:
+                warnings.warn(
+                    f"'{method}' is left out on {len(lacking)} of {len(sources)} sources: "
+                    f"{lacking[0]}",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
+    @property
+    def _all_methods(self) -> bool:
+        return self.methods == tuple(registry.names())
+
     def runs(self, source: Source) -> dict[tuple[int, int], list[Run]]:
         """Return the runs on one source, by shots and seed: all methods see the same draw."""
         return {
             (k, seed): [
                 Run(source.digest, self.protocol, self.select, k, seed, method, pairs)
                 for method in self.methods
+                if not source.lacks(method)
                 for pairs in dict.fromkeys(tuple(sorted(g.items())) for g in self._given(method))
             ]
             for k in self.shots

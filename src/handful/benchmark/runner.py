@@ -18,6 +18,7 @@ from handful.benchmark.results import ResultsFile
 from handful.benchmark.sources import Source
 from handful.errors import HandfulError, InputError
 from handful.progress import progress
+from handful.task import FewShotTask
 
 __all__ = ["Ran", "run_plan"]
 
@@ -59,6 +60,7 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
                     f"{source.name} has no validation images under the protocol {plan.protocol}, so"
                     " settings cannot be chosen on them: use --select cv or fixed."
                 )
+    plan.check(sources)
     file = ResultsFile(out)
     there = len(keys & file.read().runs.keys())
     try:
@@ -99,7 +101,7 @@ def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[
                 if not todo:
                     continue
                 drawn = draw(plan.protocol, source, shots, seed)
-                task = task_of(source, drawn, plan.select)
+                tasks: dict[bool, FewShotTask] = {}
                 for run in todo:
                     with file.claim(run.key) as mine:
                         if not mine:
@@ -108,7 +110,11 @@ def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[
                         # Somebody may have ended it between our reading and our claim.
                         if run.key in file.read().runs:
                             continue
-                        row = run_once(run, source, drawn, task)
+                        seen = source.seen_by(run.method)
+                        kind = seen.before_projection
+                        if kind not in tasks:
+                            tasks[kind] = task_of(seen, drawn, plan.select)
+                        row = run_once(run, seen, drawn, tasks[kind])
                         file.add(source.to_json())
                         file.add(row)
                         made = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from handful.features.contents import Features
 from handful.features.embed import embed_images
 from handful.features.file import load_features
 from handful.features.store import FeatureStore
+from handful.methods.registry import get
 
 __all__ = ["Source", "feature_paths", "features_source", "images_source"]
 
@@ -36,6 +37,8 @@ class Source:
         digest: SHA-256 of features, labels, text (where there are sentences, of each prompt), logit
             scale and split: equal digests are equal sources.
         further: features of other encoders, of the same images in the same order.
+        before_projection: whether images are seen before the projection of the image tower. These
+            features are no part of the digest: they come of the same images and encoder.
     """
 
     name: str
@@ -45,15 +48,43 @@ class Source:
     class_names: tuple[str, ...]
     digest: str
     further: tuple[Features, ...] = ()
+    before_projection: bool = False
+
+    def lacks(self, method: str) -> str:
+        """Return why a method cannot run on this source, in a sentence; nothing if it can."""
+        if not get(method).before_projection or self.features.pooled_features is not None:
+            return ""
+        return (
+            f"{self.name} has no features before the projection of the image tower, on which method"
+            f" '{method}' works: embed it with --before-projection, where its encoder has a "
+            "projection, or use elevater-l2p."
+        )
+
+    def seen_by(self, method: str) -> Source:
+        """Return the source with the features that a method works on."""
+        return self._unprojected if get(method).before_projection else self
+
+    @cached_property
+    def _unprojected(self) -> Source:
+        return replace(self, before_projection=True)
+
+    @property
+    def projection(self) -> npt.NDArray[np.float32] | None:
+        """Π ``(D_v, D)`` where images are seen before it."""
+        return self.features.projection if self.before_projection else None
 
     @cached_property
     def image_features(self) -> npt.NDArray[np.float32]:
-        """``(N, D)``; those of several encoders side by side."""
+        """``(N, D)``; those of several encoders side by side, or ``(N, D_v)``."""
+        if self.before_projection:
+            return self.features.before_projection(self.name)[0]
         return _beside([f.image_features for f in (self.features, *self.further)])
 
     @cached_property
     def view_features(self) -> npt.NDArray[np.float32] | None:
-        """``(N, V, D)``; the same."""
+        """``(N, V, D)``; the same. There are none before the projection."""
+        if self.before_projection:
+            return None
         views = [f.view_features for f in (self.features, *self.further)]
         return None if views[0] is None else _beside([v for v in views if v is not None])
 
@@ -140,6 +171,7 @@ def images_source(
     name: str | None = None,
     *,
     prompts: str | None = None,
+    before_projection: bool = False,
 ) -> Source:
     """Encode labelled images through the store.
 
@@ -149,9 +181,11 @@ def images_source(
         templates: prompt templates; None: those of the encoder.
         name: in tables; None: the last part of ``images`` and the kind of encoder.
         prompts: a file of sentences about the classes.
+        before_projection: whether a method works on features before the projection.
 
     Raises:
-        InputError: the images or the prompts cannot be read.
+        InputError: the images or the prompts cannot be read, or the encoder has no projection where
+            one is needed.
     """
     embedded = embed_images(
         open_images(images, to_learn=False),
@@ -159,6 +193,7 @@ def images_source(
         templates=templates,
         prompts=prompts,
         store=FeatureStore(),
+        before_projection=before_projection,
     )
     flags = ["--images", images, "--encoder", encoder.spec]
     for template in templates or ():

@@ -26,6 +26,7 @@ from handful.encoders.default import default_encoder
 from handful.encoders.joint import Given, encoder_from, specs_of
 from handful.encoders.protocol import Encoder
 from handful.encoders.templates import resolve_templates
+from handful.encoders.unprojected import UnprojectedEncoder
 from handful.errors import InputError
 from handful.evaluation.estimate import Estimate, estimate_accuracy
 from handful.evaluation.report import Evaluation, evaluate_probabilities
@@ -168,6 +169,7 @@ class FewShotClassifier:
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}: expected 0 to {_SEEDS - 1}.")
         single_prompts = get(self.method).uses_prompts
+        earlier = get(self.method).before_projection
         if isinstance(images, str | Path) and is_features_file(images):
             if self.templates is not None or self.prompts is not None or self.views:
                 raise InputError(
@@ -181,8 +183,10 @@ class FewShotClassifier:
                 shots=self.shots,
                 seed=self.seed,
                 keep_prompts=single_prompts,
+                before_projection=earlier,
             )
-            return gathered, EncoderIdentity.of_features(features), features.templates or ()
+            identity = EncoderIdentity.of_features(features, str(images), earlier)
+            return gathered, identity, features.templates or ()
         source = source_of(images, labels)
         sentences = None
         if self.prompts is not None:
@@ -315,10 +319,10 @@ class FewShotClassifier:
         return replace(found, seen_in_training=seen, skipped=encoded.skipped)
 
     def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
-        self._fitted()
+        earlier = self._fitted().before_projection
         assert self.encoder_ is not None
-        self.verified = self.encoder_.check_features(features, name)
-        return features.image_features
+        self.verified = self.encoder_.check_features(features, name, earlier)
+        return features.before_projection(name)[0] if earlier else features.image_features
 
     # -- saving ------------------------------------------------------------------------------------
 
@@ -354,7 +358,9 @@ class FewShotClassifier:
 
     def _load_encoder(self, given: Given) -> Encoder:
         if self._loaded is None:
-            self._loaded = encoder_from(given)
+            encoder = encoder_from(given)
+            earlier = get(self.method).before_projection
+            self._loaded = UnprojectedEncoder(encoder) if earlier else encoder
         return self._loaded
 
     def _own_encoder(self) -> Encoder:

@@ -18,6 +18,7 @@ from handful.datasets.sampling import few_shot
 from handful.datasets.sentences import ClassSentences, SentenceRecord
 from handful.encoders.joint import JointEncoder, widths_of
 from handful.encoders.protocol import Encoder
+from handful.encoders.unprojected import UnprojectedEncoder
 from handful.encoders.views import random_views
 from handful.errors import InputError
 from handful.features.extract import EncodedImages, encode_images
@@ -80,7 +81,8 @@ def gather_images(
 
     Args:
         source: images by split; test images are not touched.
-        encoder: encodes both sides; several, joined to one, stand side by side in the task.
+        encoder: encodes both sides; several, joined to one, stand side by side in the task, and
+            of an unprojected one the task has the projection.
         shots: images per class, drawn as CoOp does, or ``all``.
         seed: of the draw and of the views.
         templates, text_pool: how class names become class embeddings; no templates: as the encoder
@@ -120,15 +122,19 @@ def gather_images(
             )
         parts.append(judged)
         X_val, y_val = judged.features[:, 0], validation.labels[judged.kept]
+    X = similar = encoded.features[:, 0]
+    widths, projection, reader = widths_of(encoder), None, encoder
+    if isinstance(encoder, JointEncoder):
+        # Of several encoders the first says what looks alike, as it would alone.
+        reader, similar = encoder.parts[0], X[:, : encoder.widths[0]]
+    elif isinstance(encoder, UnprojectedEncoder):
+        reader, projection, similar = encoder.base, encoder.projection, X @ encoder.projection
     text = prompts = None
     if encoder.has_text:
         if not templates:
             templates = encoder.default_templates if sentences is None else ()
-        reader = encoder.parts[0] if isinstance(encoder, JointEncoder) else encoder
         prompts = read_classes(reader, source.class_names, templates, store, sentences)
         text = pool_templates(torch.from_numpy(prompts), text_pool).numpy()
-    X = encoded.features[:, 0]
-    widths = widths_of(encoder)
     task = FewShotTask(
         X,
         support.labels,
@@ -138,10 +144,10 @@ def gather_images(
         class_names=source.class_names,
         logit_scale=encoder.logit_scale,
         views=augmented,
-        # Of several encoders the first says what looks alike, as it would alone.
-        groups=_groups(support, X if widths is None else X[:, : widths[0]]),
+        groups=_groups(support, similar),
         prompts=_kept_prompts(prompts, keep_prompts),
         widths=widths,
+        projection=projection,
     )
     return Gathered(
         task=task,
@@ -157,7 +163,13 @@ def gather_images(
 
 
 def gather_features(
-    features: Features, *, name: str, shots: Shots, seed: int, keep_prompts: bool = False
+    features: Features,
+    *,
+    name: str,
+    shots: Shots,
+    seed: int,
+    keep_prompts: bool = False,
+    before_projection: bool = False,
 ) -> Gathered:
     """Draw the support set from a features file; rows marked as test are not touched.
 
@@ -165,10 +177,16 @@ def gather_features(
         features: what the file holds.
         name: of the file, for messages.
         shots, seed, keep_prompts: see :func:`gather_images`.
+        before_projection: take the features before the projection, of which there are no views.
 
     Raises:
-        InputError: there are no labels, too few rows of a class, or only one class.
+        InputError: there are no labels, too few rows of a class, only one class, or no features
+            before the projection where they are asked for.
     """
+    all_rows, views, projection = features.image_features, features.view_features, None
+    if before_projection:
+        all_rows, projection = features.before_projection(name)
+        views = None
     if features.labels is None:
         raise InputError(f"{name} has no labels: only a features file with labels can be learnt.")
     split = np.zeros(len(features.labels)) if features.split is None else features.split
@@ -199,18 +217,19 @@ def gather_features(
     counts = np.bincount(labels[rows], minlength=len(names))
     if (counts > 0).sum() < 2:
         raise InputError(f"{name} has training rows of one class only: expected at least two.")
-    X = features.image_features[rows]
+    X = all_rows[rows]
     task = FewShotTask(
         X,
         labels[rows],
-        None if val_rows is None else features.image_features[val_rows],
+        None if val_rows is None else all_rows[val_rows],
         None if val_rows is None else labels[val_rows],
         class_embeddings=features.class_embeddings,
         class_names=names,
         logit_scale=features.logit_scale,
-        views=None if features.view_features is None else features.view_features[rows],
-        groups=duplicate_groups(None, _unit(X)),
+        views=None if views is None else views[rows],
+        groups=duplicate_groups(None, _unit(features.image_features[rows])),
         prompts=_kept_prompts(features.text_features, keep_prompts),
+        projection=projection,
     )
     return Gathered(
         task,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from handful.encoders.protocol import Encoder
+from handful.encoders.unprojected import unprojected_fingerprint
 from handful.errors import InputError
 from handful.features.contents import Features
 
@@ -21,8 +22,9 @@ class EncoderIdentity:
 
     Attributes:
         spec: its spec; of a features file, what the file says of its encoder, maybe nothing.
-        fingerprint: see :class:`~handful.encoders.protocol.Encoder`; None if a features file does
-            not tell, and then no encoder can be verified.
+        fingerprint: see :class:`~handful.encoders.protocol.Encoder`, and for features before the
+            projection :class:`~handful.encoders.unprojected.UnprojectedEncoder`; None if a features
+            file does not tell, and then no encoder can be verified.
         dim: width of the features.
     """
 
@@ -36,9 +38,24 @@ class EncoderIdentity:
         return cls(encoder.spec, encoder.fingerprint, encoder.dim)
 
     @classmethod
-    def of_features(cls, features: Features) -> EncoderIdentity:
-        """Identify the encoder of a features file as far as the file does."""
-        return cls(features.encoder or "", features.fingerprint, features.image_features.shape[1])
+    def of_features(
+        cls, features: Features, name: str = "", before_projection: bool = False
+    ) -> EncoderIdentity:
+        """Identify the encoder of a features file as far as the file does.
+
+        Args:
+            features: of the file.
+            name: of the file, for messages.
+            before_projection: whether its features before the projection are meant.
+
+        Raises:
+            InputError: they are meant, and not there.
+        """
+        spec, mark, rows = features.encoder or "", features.fingerprint, features.image_features
+        if before_projection:
+            rows, _ = features.before_projection(name)
+            mark = unprojected_fingerprint(mark) if mark else mark
+        return cls(spec, mark, rows.shape[1])
 
     def check_encoder(self, encoder: Encoder) -> bool:
         """Return whether ``encoder`` is verified to be this one.
@@ -61,13 +78,18 @@ class EncoderIdentity:
             )
         return True
 
-    def check_features(self, features: Features, name: str) -> bool:
+    def check_features(
+        self, features: Features, name: str, before_projection: bool = False
+    ) -> bool:
         """Return whether features are known to be of this encoder: by fingerprint, else by name.
+
+        Args:
+            features, name, before_projection: see :meth:`of_features`.
 
         Raises:
             InputError: width, fingerprint or (where a fingerprint is missing) encoder text differ.
         """
-        other = EncoderIdentity.of_features(features)
+        other = EncoderIdentity.of_features(features, name, before_projection)
         if other.dim != self.dim:
             raise InputError(
                 f"{name} has features of width {other.dim}, but the classifier was fitted on width "

@@ -50,6 +50,15 @@ def embed(
         bool,
         typer.Option("--half", metavar="", help="Write float16: half the size, three digits."),
     ] = False,
+    before_projection: Annotated[
+        bool,
+        typer.Option(
+            "--before-projection",
+            metavar="",
+            help="Also write the features before the projection of the image tower, for "
+            "elevater-l1p; each image is encoded twice.",
+        ),
+    ] = False,
     strict: StrictOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -74,6 +83,7 @@ def embed(
         seed=seed,
         store=FeatureStore(),
         strict=strict,
+        before_projection=before_projection,
     )
     save_features(out, embedded.features, overwrite=force, dtype="float16" if half else "float32")
     warn_skipped(embedded.skipped)

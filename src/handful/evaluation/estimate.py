@@ -93,7 +93,7 @@ def estimate_accuracy(
     source = "validation" if policy == "val" else "cross-validation"
     zero_shot = None
     if task.class_embeddings is not None:
-        first = task.of_first_encoder()
+        first = task.of_first_encoder().projected()
         read = trials_of(first, policy, random_state)
         judged = read if policy == "val" else Trial.support(first)
         names_only = ZeroShot(**first.head_arguments()).fit(first.X, first.y)

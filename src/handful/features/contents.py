@@ -22,6 +22,8 @@ SHAPES = {
     "labels": "N",
     "split": "N",
     "view_features": "NVD",
+    "pooled_features": "NP",
+    "projection": "PD",
     "class_names": "C",
     "class_embeddings": "CD",
     "text_features": "CTD",
@@ -34,9 +36,12 @@ AXES = {
     "N": "images",
     "D": "numbers per row",
     "V": "views",
+    "P": "numbers before the projection",
     "C": "classes",
     "T": "prompts per class",
 }
+_LOOKED_AT = 100  # rows
+_SAME_DIRECTION = 0.99  # cosine; float16 and bfloat16 stay above it
 INTEGERS = ("labels", "split")
 TEXTS = ("class_names", "templates", "paths")
 
@@ -59,6 +64,9 @@ class Features:
         paths: N image files.
         templates: prompt templates, T of them where there are no sentences.
         sentences: what is known of the sentences, where some were read.
+        pooled_features: float32 ``(N, D_v)``, the same images before the projection of the image
+            tower; together with it.
+        projection: Π ``(D_v, D)``, float32: Πᵀ times a pooled row is the image's row, up to length.
         encoder: name of the encoder, in words or as a spec.
         fingerprint: of the encoder.
         normalised: what was done to the rows, in words (``unit L2``).
@@ -81,6 +89,8 @@ class Features:
     fingerprint: str | None = None
     normalised: str | None = None
     sentences: SentenceRecord | None = None
+    pooled_features: npt.NDArray[np.float32] | None = None
+    projection: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         sizes: dict[str, tuple[int, str]] = {}
@@ -102,6 +112,8 @@ class Features:
             value = getattr(self, name)
             if isinstance(value, np.ndarray) and name not in INTEGERS:
                 _check_finite(SPOKEN.get(name, name), value)
+        if self.pooled_features is not None or self.projection is not None:
+            _check_projection(self.image_features, self.pooled_features, self.projection)
         if self.sentences is not None:
             _check_sentences(self.sentences, self.templates, sizes)
         if self.labels is not None:
@@ -115,6 +127,25 @@ class Features:
             raise InputError(f"logit_scale is {self.logit_scale}: it must be a positive number.")
         if self.class_embeddings is None and self.text_features is not None:
             object.__setattr__(self, "class_embeddings", _pooled(self.text_features))
+
+    def before_projection(
+        self, name: str
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return ``pooled_features`` and ``projection``.
+
+        Args:
+            name: of the file, for the message.
+
+        Raises:
+            InputError: they are not there.
+        """
+        if self.pooled_features is None or self.projection is None:
+            raise InputError(
+                f"{name} has no features before the projection of the image tower "
+                "(pooled_features): write it again with 'handful embed --before-projection', or "
+                "use method elevater-l2p."
+            )
+        return self.pooled_features, self.projection
 
 
 def _floats(value: Any) -> npt.NDArray[np.float32]:
@@ -149,6 +180,28 @@ def _check_finite(name: str, array: npt.NDArray[np.float32]) -> None:
         raise InputError(
             f"{name} holds NaN or infinity in row {bad[0]}{more} (the first row is 0): "
             "encode these images or prompts again, in float32."
+        )
+
+
+def _check_projection(
+    images: npt.NDArray[np.float32],
+    pooled: npt.NDArray[np.float32] | None,
+    projection: npt.NDArray[np.float32] | None,
+) -> None:
+    """Refuse one without the other, and a projection that is not the one, or lies on its side."""
+    if pooled is None or projection is None:
+        there, lacks = "pooled_features", "projection"
+        if pooled is None:
+            there, lacks = lacks, there
+        raise InputError(f"there is {there} but no {lacks}: give both or neither.")
+    expected = pooled[:_LOOKED_AT].astype(np.float64) @ projection
+    found = images[:_LOOKED_AT].astype(np.float64)
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    wrong = np.flatnonzero((expected * found).sum(axis=1) < _SAME_DIRECTION * lengths)
+    if wrong.size:
+        raise InputError(
+            f"pooled_features times projection is not image_features in row {wrong[0]}: they must "
+            "be of the same encoder and images, the projection as (D_v, D)."
         )
 
 

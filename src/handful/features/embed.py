@@ -14,6 +14,7 @@ from handful.datasets.sentences import Sentences, class_sentences
 from handful.encoders.joint import refuse_several
 from handful.encoders.protocol import Encoder
 from handful.encoders.templates import resolve_templates
+from handful.encoders.unprojected import UnprojectedEncoder
 from handful.encoders.views import CENTRE, random_views
 from handful.errors import InputError
 from handful.features.contents import Features
@@ -45,6 +46,7 @@ def embed_images(
     seed: int = 1,
     store: FeatureStore | None = None,
     strict: bool = False,
+    before_projection: bool = False,
 ) -> Embedded:
     """Encode the images of all splits and their class names.
 
@@ -61,10 +63,12 @@ def embed_images(
         seed: of the views.
         store: where features are kept between calls.
         strict: an unreadable image is an error instead of being left out.
+        before_projection: encode each image a second time, before the projection of the image
+            tower, and keep that projection; without views.
 
     Raises:
-        InputError: a template or the prompts are wrong, there are several encoders, ``strict`` and
-            an image cannot be read, or none can.
+        InputError: a template or the prompts are wrong, there are several encoders, the encoder has
+            no projection, ``strict`` and an image cannot be read, or none can.
     """
     refuse_several(encoder, "a features file")
     splits = (source.train, source.validation, source.test)
@@ -75,7 +79,10 @@ def embed_images(
     ]
     rows.sort(key=lambda row: (row[0], row[1].as_posix()))
     shown = (CENTRE, *random_views(views, seed=seed)) if views else (CENTRE,)
-    # Before the work: a template or the prompts may be wrong.
+    # Before the work: the encoder, a template or the prompts may be wrong.
+    earlier = None
+    if before_projection:
+        earlier = UnprojectedEncoder(encoder, "leave --before-projection out")
     sentences = None
     if prompts is not None:
         refuse_blind(encoder)
@@ -91,6 +98,10 @@ def embed_images(
             f"none of the {len(rows)} images of {source.name} can be read (for one, {rows[0][1]}): "
             "replace them."
         )
+    pooled = None
+    if earlier is not None:
+        paths = [path for _, path, _ in kept]
+        pooled = encode_images(earlier, paths, store=store, label="encoding before the projection")
     texts = None
     if wanted is not None:
         texts = read_classes(encoder, source.class_names, wanted, store, sentences)
@@ -109,8 +120,16 @@ def embed_images(
         fingerprint=encoder.fingerprint,
         normalised="no",
         sentences=None if sentences is None else sentences.record(),
+        pooled_features=None if pooled is None else pooled.features[:, 0],
+        projection=None if earlier is None else earlier.projection,
     )
-    return Embedded(features, encoded.encoded, encoded.reused, encoded.skipped)
+    made = [encoded] if pooled is None else [encoded, pooled]
+    return Embedded(
+        features,
+        sum(part.encoded for part in made),
+        sum(part.reused for part in made),
+        encoded.skipped,
+    )
 
 
 def _pairs(images: LabelledImages | None) -> list[tuple[Path, int]]:

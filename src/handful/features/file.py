@@ -6,6 +6,8 @@ Tensors (only ``image_features`` is required; N images, C classes, T prompts, V 
     labels                  (N,) integers, positions in class_names
     split                   (N,) integers: 0 = pool for support, 1 = validation, 2 = test
     view_features           (N, V, D)
+    pooled_features         (N, D_v), the images before the projection of the image tower
+    projection              (D_v, D), that projection; both or neither
     text_features           (T, C, D), one row per prompt and class: templates, then sentences;
                             rows of zeros where a class has fewer sentences than another
     text_features_average   (C, D), the class embeddings
@@ -84,6 +86,8 @@ def save_features(
         "labels": features.labels,
         "split": features.split,
         "view_features": features.view_features,
+        "pooled_features": features.pooled_features,
+        "projection": features.projection,
         "text_features": None if text is None else text.swapaxes(0, 1),
         "text_features_average": features.class_embeddings,
     }
@@ -180,6 +184,8 @@ def _from_file(tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, s
         fingerprint=metadata.get("fingerprint"),
         normalised=metadata.get("normalised"),
         sentences=sentences,
+        pooled_features=tensors.get("pooled_features"),
+        projection=tensors.get("projection"),
     )
 
 

@@ -32,7 +32,7 @@ Where we differ from the published code, and why:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -259,7 +259,7 @@ class ElevaterL1P(ElevaterL2P):
 
     name = "elevater-l1p"
     summary = "elevater-l2p on features before the projection of the image tower"
-    before_projection: ClassVar[bool] = True
+    before_projection = True
 
     def __init__(
         self,
@@ -289,10 +289,6 @@ class ElevaterL1P(ElevaterL2P):
             random_state=random_state,
         )
         self.projection = projection
-
-    def settings(self) -> dict[str, Any]:
-        """Return the hyper-parameters; the projection comes from the task."""
-        return {k: v for k, v in super().settings().items() if k != "projection"}
 
     def _text(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         width = features.shape[1]

@@ -107,6 +107,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     starts_from_text: ClassVar[bool] = True
     uses_prompts: ClassVar[bool] = False
     several_encoders: ClassVar[bool] = False
+    before_projection: ClassVar[bool] = False  # works on features before the visual projection
 
     # Given by the constructor of each subclass, as scikit-learn asks.
     class_embeddings: Array | None
@@ -325,8 +326,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def settings(self) -> dict[str, Any]:
         """Return the hyper-parameters, without what comes from the task."""
-        task = ("class_embeddings", "class_names", "logit_scale", "random_state", "widths")
-        return {k: v for k, v in self.get_params(deep=False).items() if k not in task}
+        task = ("class_embeddings", "class_names", "logit_scale", "widths", "projection")
+        left_out = (*task, "random_state")
+        return {k: v for k, v in self.get_params(deep=False).items() if k not in left_out}
 
     def trained_parameters(self) -> int:
         """Return how many numbers an optimiser set."""

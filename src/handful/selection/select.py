@@ -160,6 +160,7 @@ def select(
     kind = registry.get(method) if isinstance(method, str) else method
     _check_settings(kind, given)
     check_encoders(kind, [f"features of width {width}" for width in task.widths or ()])
+    _check_projection(kind, task)
     chosen_policy = choose_policy(task, policy)
     _check_labels(kind, task)
     text = task.head_arguments(prompts=kind.uses_prompts)
@@ -215,6 +216,14 @@ def _check_settings(kind: type[Head], given: Mapping[str, Any]) -> None:
                 f"Its settings are {', '.join(sorted(known)) or 'none'}."
             )
     kind(**given).check_settings()
+
+
+def _check_projection(kind: type[Head], task: FewShotTask) -> None:
+    if task.projection is not None and not kind.before_projection:
+        raise InputError(
+            f"method '{kind.name}' works on features behind the projection, and those of this task "
+            "are before it: give task.projected(), or use method elevater-l1p."
+        )
 
 
 def _check_labels(kind: type[Head], task: FewShotTask) -> None:

@@ -143,6 +143,7 @@ def pickled(place: Place) -> None:
 
 
 @bad("a vision-only model for the class names alone")
+@bad("an encoder without a projection, where one is needed")
 def vision_only(place: Place) -> None:
     shutil.copytree(place.tiny("dinov2"), place / "dino")
 

@@ -130,6 +130,16 @@ def missing(place: Place) -> None:
     (place / FILE).unlink()
 
 
+@bad("a features file without features before the projection")
+def no_pooled(place: Place) -> None:
+    assert (place / FILE).is_file()
+
+
+@bad("a features file with a projection and no features before it")
+def no_pooled_but_projection(place: Place) -> None:
+    _changed(place, lambda tensors, _: tensors.update(projection=np.eye(1280, dtype=np.float32)))
+
+
 @bad("a features file where images are needed")
 def features_for_images(place: Place) -> None:
     assert (place / FILE).is_file()
