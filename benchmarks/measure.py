@@ -32,9 +32,9 @@ from handful.datasets.source import open_images
 from handful.evaluation.estimate import estimate_accuracy
 from handful.examples.demo import PHOTOS
 from handful.features.store import FeatureStore
-from handful.methods import names
 from handful.progress import progress
 
+METHODS = ("zero-shot", "linear-probe", "clip-adapter", "tip-adapter", "tip-adapter-f", "best")
 CLIP = ("rn50", "vit-b-32", "vit-l-14")
 SHOTS = (1, 2, 4, 8, 16)
 
@@ -105,7 +105,7 @@ def measure(shared: Path, out: Path) -> None:
     """Append one line per fit that is not there yet."""
     done = {tuple(row[key] for key in KEYS) for row in _rows(out)} if out.exists() else set()
     out.parent.mkdir(parents=True, exist_ok=True)
-    todo = [(draw, method) for draw in draws(shared) for method in names()]
+    todo = [(draw, method) for draw in draws(shared) for method in METHODS]
     with out.open("a") as file, progress("measuring", len(todo), "fits") as advance:
         for draw, method in todo:
             advance(1)
@@ -144,7 +144,7 @@ def tables(path: Path) -> None:
         print(f"\n{source}: test accuracy in %, mean ± standard deviation over seeds\n")
         print("| method | " + " | ".join(f"{k} shot{'s' * (k > 1)}" for k in shots) + " |")
         print("|---" * (len(shots) + 1) + "|")
-        for method in names():
+        for method in METHODS:
             cells = []
             for k in shots:
                 values = [
@@ -153,7 +153,7 @@ def tables(path: Path) -> None:
                 cells.append(f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}")
             print(f"| `{method}` | " + " | ".join(cells) + " |")
     print("\nCLIP features, mean over the 15 cells (val) and the 12 cells of 2 to 16 shots (cv)\n")
-    for method in names():
+    for method in METHODS:
         means = [
             np.mean([100 * r["accuracy"] for r in rows if r["source"] in CLIP
                      and r["policy"] == policy and r["method"] == method])
@@ -167,7 +167,7 @@ def tables(path: Path) -> None:
         groups[policy] = [r for r in judged if r["policy"] == policy]
         for k in SHOTS:
             groups[f"{policy} {k}"] = [r for r in groups[policy] if r["shots"] == k]
-    for method in names():
+    for method in METHODS:
         groups[method] = [r for r in judged if r["method"] == method]
     for source in ("photos", "whu-lite", *CLIP):
         groups[source] = [r for r in judged if r["source"] == source]

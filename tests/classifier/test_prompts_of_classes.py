@@ -147,6 +147,16 @@ def test_single_prompts_are_in_the_task(encoder, pictures: Path) -> None:
     assert plain.sentences is None
 
 
+def test_the_other_pooling_leaves_no_single_prompts(encoder, pictures: Path) -> None:
+    """Heads would pool them their own way."""
+    source = open_images(pictures)
+    templates = ["my {}", "a {}"]
+    task = gather_images(
+        source, encoder, templates=templates, text_pool="mean_norm", keep_prompts=True
+    ).task
+    assert task.prompts is None and task.class_embeddings is not None
+
+
 def test_without_text_there_are_no_prompts(blind, pictures: Path) -> None:
     assert gather_images(open_images(pictures), blind).task.prompts is None
 

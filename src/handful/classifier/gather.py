@@ -145,7 +145,8 @@ def gather_images(
         logit_scale=encoder.logit_scale,
         views=augmented,
         groups=_groups(support, similar),
-        prompts=_kept_prompts(prompts, keep_prompts),
+        # Heads pool single prompts by norm_mean_norm.
+        prompts=_kept_prompts(prompts, keep_prompts) if text_pool == "norm_mean_norm" else None,
         widths=widths,
         projection=projection,
     )
