@@ -33,8 +33,8 @@ from handful.evaluation.interval import accuracy_interval
 from handful.functional.learning_curve import accuracy_at
 from handful.methods.head import Head
 from handful.methods.zero_shot import ZeroShot
-from handful.selection.candidates import Candidate, Judge, Trial
-from handful.selection.select import Policy, trials_of
+from handful.selection.candidates import Candidate, Trial
+from handful.selection.select import Policy, held_out, trials_of
 from handful.task import FewShotTask
 
 __all__ = ["Estimate", "estimate_accuracy", "without_search_bias"]
@@ -108,8 +108,9 @@ def estimate_accuracy(
         return None, zero_shot
     candidates = head.selection_.candidates
     if not candidates:
-        judge = Judge(type(head), task, trials, head.settings(), random_state)
-        candidates = judge.judge([{}])
+        found = held_out(head, task, random_state=random_state)
+        assert found is not None
+        candidates = (Candidate({}, found.right, found.right[:, None]),)
     groups = np.concatenate([t.groups for t in trials])
     accuracy = without_search_bias(candidates, random_state, groups)
     uncertain = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from handful.functional.folds import Fold
 from handful.methods.head import Head
 from handful.task import FewShotTask
 
-__all__ = ["Candidate", "Judge", "Trial"]
+__all__ = ["Candidate", "HeldOut", "Judge", "Trial"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -29,13 +29,15 @@ _AROUND = np.array([0, 1 / 8, 1 / 4, 1 / 2, 1 / 2**0.5, 2**0.5, 2, 4, 8])
 class Trial:
     """One split: rows of the support to fit on, and features to judge on.
 
-    ``groups``: judged images with equal group are near duplicates, and count as one.
+    ``groups``: judged images with equal group are near duplicates, and count as one. ``rows``:
+    where the judged images stand in the support set, if they are of it.
     """
 
     fit: npt.NDArray[np.int64]
     X: npt.NDArray[Any]
     y: npt.NDArray[Any]
     groups: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def validation(cls, task: FewShotTask) -> list[Trial]:
@@ -53,7 +55,9 @@ class Trial:
     def folds(cls, task: FewShotTask, folds: Sequence[Fold]) -> list[Trial]:
         """Fit on all folds but one, judge on that one."""
         groups = _groups(task)
-        return [cls(f.fit, task.X[f.judge], task.y[f.judge], groups[f.judge]) for f in folds]
+        return [
+            cls(f.fit, task.X[f.judge], task.y[f.judge], groups[f.judge], f.judge) for f in folds
+        ]
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,44 @@ class Candidate:
     def correct(self) -> int:
         """Number of images that were right."""
         return int(self.right.sum())
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a head with its final settings says of images that it was not fitted on.
+
+    Attributes:
+        logits: ``(M, C)``, columns in the order of the head's ``classes_``; float64.
+        labels: column of the true class of each ``(M,)``, int64.
+        groups: images with equal group are near duplicates, and count as one; ``(M,)``, int64.
+        rows: position of each image in the support set ``(M,)``, or None for validation images.
+        fold: number of the trial in which each was judged ``(M,)``, int64.
+        fitted: images that the heads were fitted on, on average; the final head has ``support``.
+        support: images in the support set.
+    """
+
+    logits: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64] | None
+    fold: npt.NDArray[np.int64]
+    fitted: float
+    support: int
+
+    @property
+    def source(self) -> Literal["validation", "cross-validation"]:
+        """Where the images come from."""
+        return "validation" if self.rows is None else "cross-validation"
+
+    @property
+    def right(self) -> Bools:
+        """Which images were right ``(M,)``."""
+        return np.asarray(self.logits.argmax(axis=1) == self.labels)
+
+    @property
+    def distinct(self) -> int:
+        """Number of images, near duplicates counted once."""
+        return len(np.unique(self.groups))
 
 
 class Judge:
@@ -121,6 +163,10 @@ class Judge:
             heads = heads[len(self._trials) :]
         return [self._fitted[key] for key in keys]
 
+    def remember(self, settings: Mapping[str, float], heads: list[Head]) -> None:
+        """Take heads that were fitted on the trials elsewhere."""
+        self._fitted[tuple(settings.items())] = heads
+
     def judge(self, train_settings: Sequence[Mapping[str, float]]) -> list[Candidate]:
         """Judge each training setting, with every value of the sweep and the best blend of each."""
         return [
@@ -128,6 +174,28 @@ class Judge:
             for settings, heads in zip(train_settings, self.heads(train_settings), strict=True)
             for candidate in self._over_sweep(dict(settings), heads)
         ]
+
+    def held_out(self, settings: Mapping[str, float]) -> HeldOut:
+        """Return what heads with these settings say of the images that the trials judge.
+
+        Nothing is fitted again that was fitted for :meth:`judge`.
+        """
+        train = {name: settings[name] for name in self.search.train}
+        (heads,) = self.heads([train])
+        trials = self._trials
+        pairs = zip(heads, trials, strict=True)
+        logits = [copy.copy(h).set_params(**settings).logits(t.X) for h, t in pairs]
+        labels = [_positions(h.classes_, t.y).numpy() for h, t in zip(heads, trials, strict=True)]
+        rows = [t.rows for t in trials if t.rows is not None]
+        return HeldOut(
+            logits=np.concatenate(logits),
+            labels=np.concatenate(labels),
+            groups=np.concatenate([t.groups for t in trials]),
+            rows=np.concatenate(rows) if rows else None,
+            fold=np.repeat(np.arange(len(trials)), [len(t.X) for t in trials]),
+            fitted=float(np.mean([len(t.fit) for t in trials])),
+            support=len(self._task.X),
+        )
 
     def _over_sweep(self, settings: dict[str, float], heads: list[Head]) -> Iterator[Candidate]:
         labels = torch.cat(

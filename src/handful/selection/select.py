@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from handful.errors import InputError, did_you_mean
 from handful.functional.folds import make_folds
 from handful.methods import registry
 from handful.methods.head import Head
-from handful.selection.candidates import Candidate, Judge, Trial
+from handful.selection.candidates import Candidate, HeldOut, Judge, Trial
 from handful.selection.plateau import middle_of_plateau
 from handful.task import FewShotTask
 
@@ -24,6 +24,7 @@ __all__ = [
     "check_encoders",
     "check_request",
     "choose_policy",
+    "held_out",
     "select",
     "trials_of",
 ]
@@ -46,6 +47,7 @@ class Selection:
         trace: every candidate with its number of images right.
         candidates: the same with the images that were right; kept in memory only.
         chosen: position of the choice among the candidates.
+        held_out: what the chosen settings say of the images they were chosen on; in memory only.
     """
 
     policy: Policy
@@ -57,6 +59,7 @@ class Selection:
     trace: tuple[dict[str, float], ...] = ()
     candidates: tuple[Candidate, ...] = ()
     chosen: int = 0
+    held_out: HeldOut | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what is written into results and saved classifiers."""
@@ -190,8 +193,36 @@ def select(
         trace=tuple({**c.settings, "correct": c.correct} for c in candidates),
         candidates=tuple(candidates),
         chosen=chosen,
+        held_out=judge.held_out(settings),
     )
     return head
+
+
+def held_out(head: Head, task: FewShotTask, *, random_state: int = 0) -> HeldOut | None:
+    """Return what a head made by :func:`select` would say of images it had not been fitted on.
+
+    From its selection where it made one; else it judges the validation images, or heads with the
+    same settings are fitted on the folds.
+
+    Args:
+        head: fitted by :func:`select` on ``task``.
+        task: the same task.
+        random_state: the same seed.
+
+    Returns:
+        None where no image can be held out: one image per class and no validation images.
+    """
+    if head.selection_.held_out is None:
+        policy: Policy = "cv" if task.X_val is None else "val"
+        trials = trials_of(task, policy, random_state)
+        if not trials:
+            return None
+        judge = Judge(type(head), task, trials, head.settings(), random_state)
+        if policy == "val":
+            judge.remember({}, [head])
+        head.selection_ = replace(head.selection_, held_out=judge.held_out({}))
+    found: HeldOut | None = head.selection_.held_out
+    return found
 
 
 def _folds(task: FewShotTask, seed: int) -> list[Any]:
