@@ -39,7 +39,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --retries 0 --timeout 15 --index-url $(TORCH_INDEX) --no-deps $(TORCH) \
 	  || $(BIN)/pip install --quiet --no-deps $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lite,parquet,datasets,plot,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[lite,parquet,datasets,plot,lora,dev]"
 	# Without what they ask for: an unpinned torchvision would bring another torch.
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps open_clip_torch timm
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps --upgrade \

@@ -27,7 +27,7 @@ import pytest
 from markdown_pages import method_page, names_in, section, table
 from typer.main import get_command
 
-from handful import methods
+from handful import methods, tuning
 from handful.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,7 @@ COMMANDS: dict[str, Any] = {
 NOT_RUN = {"make", "pip", "python", "python3", "source", ".", "git", "cd", "cp", "export", "#"}
 
 every_page = pytest.mark.parametrize("page", [*PAGES, README], ids=lambda page: page.stem)
-every_method = pytest.mark.parametrize("name", methods.names())
+every_method = pytest.mark.parametrize("name", [*methods.names(), *tuning.names()])
 every_verb = pytest.mark.parametrize("verb", COMMANDS)
 
 
@@ -118,9 +118,14 @@ def test_every_room_is_described() -> None:
 # -- methods ---------------------------------------------------------------------------------------
 
 
+def kind_of(name: str) -> Any:
+    """The class of a method of either family."""
+    return (tuning if name in tuning.names() else methods).get(name)
+
+
 @every_method
 def test_every_setting_and_its_default(name: str) -> None:
-    kind = methods.get(name)
+    kind = kind_of(name)
     rows = {names_in(row[0])[0]: row for row in table(method_page(name), "setting")}
     assert set(rows) == set(kind().settings())
     for setting, value in kind().settings().items():
@@ -134,16 +139,17 @@ def test_every_setting_and_its_default(name: str) -> None:
 @every_method
 def test_every_method_names_its_paper(name: str) -> None:
     """By its number at arXiv, or its DOI."""
-    numbers = re.findall(r"\d{4}\.\d{5}|10\.\d{4}/[^\s,;]+", methods.get(name).paper)
+    numbers = re.findall(r"\d{4}\.\d{5}|10\.\d{4}/[^\s,;]+", kind_of(name).paper)
     assert numbers
     assert all(number in method_page(name) for number in numbers)
 
 
 def test_every_method_is_listed_and_none_is_made_up() -> None:
-    rows = table((ROOT / "docs" / "methods.md").read_text(encoding="utf-8"), "method")
-    assert [names_in(row[0])[0] for row in rows] == methods.names()
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert [names_in(row[0])[0] for row in table(text, "method")] == methods.names()
+    assert [names_in(row[0])[0] for row in table(text, "inside")] == tuning.names()
     pages = {page.stem: page for page in (ROOT / "docs" / "methods").glob("*.md")}
-    assert set(pages) == set(methods.names())
+    assert set(pages) == {*methods.names(), *tuning.names()}
     for name, page in pages.items():
         assert page.read_text(encoding="utf-8").startswith(f"# `{name}`\n"), page
 

@@ -20,6 +20,7 @@ ROOMS = [
     "features",
     "task",
     "methods",
+    "tuning",
     "selection",
     "evaluation",
     "report",

@@ -60,3 +60,14 @@ def test_errors_pass_and_the_cursor_comes_back() -> None:
         shown(terminal, 20, stop_at=5)
     said = terminal.getvalue()
     assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")  # show after hide
+
+
+def test_a_note_and_a_slow_rate_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.progress import Task
+
+    monkeypatch.setattr(Task, "speed", property(lambda task: 0.44))
+    stream = Terminal()
+    with contextlib.redirect_stderr(stream), progress("training", 3, "steps") as advance:
+        advance(2, "loss 0.31")
+    assert "training loss 0.31" in stream.getvalue()
+    assert "0.4 steps/s" in stream.getvalue()

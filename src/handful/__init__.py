@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from handful import methods
+    from handful import methods, tuning
     from handful.classifier import FewShotClassifier
     from handful.encoders.spec import load_encoder
     from handful.errors import HandfulError, InputError
@@ -33,6 +33,7 @@ __all__ = [
     "methods",
     "save_features",
     "select",
+    "tuning",
 ]
 
 _HOMES = {
@@ -51,8 +52,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "methods":
-        return import_module("handful.methods")
+    if name in ("methods", "tuning"):
+        return import_module(f"handful.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'handful' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-__all__ = ["notice", "progress"]
+__all__ = ["Advance", "notice", "progress"]
+
+
+class Advance(Protocol):
+    """Says that units are done."""
+
+    def __call__(self, n: int, note: str = "") -> None:
+        """Move the bar by ``n`` units, and show ``note``, such as ``loss 0.31``."""
 
 
 def notice(text: str) -> None:
@@ -15,7 +23,7 @@ def notice(text: str) -> None:
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int, unit: str = "images") -> Iterator[Advance]:
     """Yield ``advance(n)``; draw rate and remaining time on standard error if it is a terminal.
 
     Args:
@@ -24,7 +32,7 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
         unit: name of one unit, in the plural; ``bytes`` are shown in kB, MB or GB.
     """
     if not sys.stderr.isatty() or total < 2:
-        yield lambda n: None
+        yield lambda n, note="": None
         return
     from rich.console import Console
     from rich.progress import (
@@ -42,7 +50,8 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f} {unit}/s" if task.speed else "")
+            digits = 0 if (task.speed or 0) >= 10 else 1
+            return Text(f"{task.speed:.{digits}f} {unit}/s" if task.speed else "")
 
     counted = (DownloadColumn(), TransferSpeedColumn())
     columns = (
@@ -53,4 +62,8 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda n: bar.advance(task, n)
+
+        def advance(n: int, note: str = "") -> None:
+            bar.update(task, advance=n, description=f"{label} {note}" if note else None)
+
+        yield advance

@@ -32,7 +32,14 @@ from handful.methods.head import Head
 
 KILLS = 10
 # What two equal runs need not share.
-OF_THE_MOMENT = ("fit_seconds", "predict_seconds", "peak_memory_mb", "time")
+OF_THE_MOMENT = (
+    "fit_seconds",
+    "fit_processor_seconds",
+    "predict_seconds",
+    "peak_memory_mb",
+    "peak_device_mb",
+    "time",
+)
 
 
 @pytest.fixture(scope="module")

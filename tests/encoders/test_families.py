@@ -126,7 +126,7 @@ def test_a_text_does_not_depend_on_its_neighbours(tiny, name: str) -> None:
 @pytest.mark.parametrize("name", TWO_TOWER)
 def test_only_causal_towers_are_given_short_batches(tiny, name: str) -> None:
     tower = load_encoder(f"dir:{tiny(name)}").text_tower
-    ids = tower._inputs(["dog"])["input_ids"]
+    ids = tower.inputs(["dog"])["input_ids"]
     full = {"siglip": 16, "siglip2": 16, "altclip": 77, "chinese_clip": 52}
     kind = name.partition("-")[0]
     assert ids.shape[1] == full.get(kind, len(tower.token_ids("dog")))
@@ -140,7 +140,7 @@ def test_cutting_changes_nothing_for_causal_towers(tiny, name: str) -> None:
         ["dog"], padding="max_length", max_length=77, return_tensors="pt"
     )
     with torch.inference_mode():
-        full = encoder.text_tower._model.get_text_features(input_ids=tokens["input_ids"])
+        full = encoder.text_tower.model.get_text_features(input_ids=tokens["input_ids"])
     np.testing.assert_allclose(cut, full.pooler_output.numpy(), rtol=0, atol=1e-5)
 
 
@@ -149,7 +149,7 @@ def test_cutting_would_change_siglip(tiny) -> None:
     tower = encoder.text_tower
     ids = torch.tensor([tower.token_ids("dog")])
     with torch.inference_mode():
-        short = tower._model.get_text_features(input_ids=ids).pooler_output.numpy()
+        short = tower.model.get_text_features(input_ids=ids).pooler_output.numpy()
     assert np.abs(short - encoder.encode_texts(["dog"])).max() > 1e-2
 
 
@@ -190,7 +190,7 @@ def test_sigmoid_scale_and_bias(tiny) -> None:
     model = theirs(tiny("siglip"))
     with torch.inference_mode():
         expected = model(
-            input_ids=encoder.text_tower._inputs(TEXTS)["input_ids"],
+            input_ids=encoder.text_tower.inputs(TEXTS)["input_ids"],
             pixel_values=encoder.preprocess.normalise(pixels),
         ).logits_per_image.numpy()
     images, texts = encoder.encode_images(pixels), encoder.encode_texts(TEXTS)
@@ -264,14 +264,14 @@ def test_a_checkpoint_in_half_precision_is_computed_in_float32(tiny, tmp_path: P
     (folders["half"] / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
     half, upcast = (load_encoder(f"dir:{folders[kind]}") for kind in ("half", "upcast"))
     assert half.fingerprint == upcast.fingerprint
-    assert next(half.text_tower._model.parameters()).dtype == torch.float32
+    assert next(half.text_tower.model.parameters()).dtype == torch.float32
     pixels = random_pixels(2)
     np.testing.assert_array_equal(half.encode_images(pixels), upcast.encode_images(pixels))
 
     rounded = load_encoder(f"dir:{folders['half']}?dtype=bfloat16")
     assert rounded.logit_scale == half.logit_scale  # bfloat16 keeps two digits
     asked = load_encoder(f"dir:{folders['half']}?dtype=float16")
-    assert next(asked.text_tower._model.parameters()).dtype == torch.float16
+    assert next(asked.text_tower.model.parameters()).dtype == torch.float16
     assert asked.fingerprint != half.fingerprint
     assert asked.encode_images(pixels).dtype == np.float32
     np.testing.assert_allclose(

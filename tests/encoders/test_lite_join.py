@@ -35,10 +35,10 @@ def test_ridge_map_equals_the_closed_forms() -> None:
 
 
 def test_the_encoder_s_map_solves_its_equation(lite) -> None:
-    texts = lite._text_tower(imagenet_names()).double()
+    texts = lite.text_tower(imagenet_names()).double()
     targets = centred_unit_rows(lite._weights["_fc.weight"])
     x = texts - texts.mean(0)
-    residual = x.T @ (targets - x @ lite._map["matrix"]) - 3.0 * lite._map["matrix"]
+    residual = x.T @ (targets - x @ lite.join["matrix"]) - 3.0 * lite.join["matrix"]
     assert residual.abs().max() < 1e-6  # the text tower's float32 may differ in its last digit
 
 

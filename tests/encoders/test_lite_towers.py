@@ -128,7 +128,7 @@ def test_text_tower_equals_the_packaged_model(lite) -> None:
 
 
 def test_text_of_any_length(lite) -> None:
-    tower = lite._text_tower
+    tower = lite.text_tower
     assert tower([]).shape == (0, 384)
     unit = tower(["", "dam " * 1000, *["x"] * 70])  # empty, cut, more than one batch
     torch.testing.assert_close(unit.norm(dim=1), torch.ones(72))

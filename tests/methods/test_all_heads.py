@@ -21,7 +21,11 @@ from handful.errors import InputError
 from handful.methods.head import Head
 
 # Checks of scikit-learn that a method is allowed to fail: {method: {check: reason}}.
-EXCEPTIONS: dict[str, dict[str, str]] = {}
+EXCEPTIONS: dict[str, dict[str, str]] = {
+    name: {"check_class_weight_classifiers": "its class_weight takes no weights by hand"}
+    for name in methods.names()
+    if "class_weight" in methods.get(name)().settings()
+}
 
 # Methods whose scores are not the logarithms of their probabilities: {method: reason}.
 OWN_SCORES = {"proker": "its scores are regressed class indicators, clipped to be probabilities"}

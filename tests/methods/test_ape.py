@@ -62,7 +62,8 @@ def test_blend_zero_is_zero_shot() -> None:
 
 
 def test_the_zero_shot_term_has_all_channels_and_the_cache_the_chosen_ones() -> None:
-    head = fit(Ape, keep=0.5, emphasis=0.3, blend=2.0, sharpness=3.0)
+    how = {"keep": 0.5, "emphasis": 0.3, "blend": 2.0, "sharpness": 3.0}
+    head = fit(Ape, class_weight="none", **how)
     text, keys = unit(TEXT), unit(X)
     scores = channel_criterion(
         torch.from_numpy(text), 0.7, torch.from_numpy(keys), torch.from_numpy(Y)
@@ -138,7 +139,8 @@ def test_what_is_searched() -> None:
 @pytest.mark.parametrize("keep", [0.3, 1.0])
 def test_t_without_training_is_tip_adapter(views: np.ndarray | None, keep: float) -> None:
     t = ApeT(TEXT, keep=keep, blend=2.0, sharpness=4.0, epochs=0).fit(X, Y, views=views)
-    tip = TipAdapter(TEXT, blend=2.0, sharpness=4.0).fit(X, Y, views=views)
+    tip = TipAdapter(TEXT, blend=2.0, sharpness=4.0, class_weight="none")
+    tip.fit(X, Y, views=views)
     np.testing.assert_array_equal(t.keys_, tip.keys_)
     np.testing.assert_allclose(t.logits(QUERIES), tip.logits(QUERIES), rtol=1e-12)
 
@@ -192,7 +194,7 @@ def test_t_blend_and_sharpness_are_those_of_prediction_only() -> None:
 def test_t_first_step_follows_the_gradient() -> None:
     """AdamW's first step of size lr with eps 1e-3 and decay 0.1, from an independent gradient."""
     settings = {"train_blend": 2.0, "train_sharpness": 3.0, "keep": 0.5}
-    head = fit(ApeT, epochs=1, lr=1e-2, **settings)
+    head = fit(ApeT, epochs=1, lr=1e-2, class_weight="none", **settings)
     x, text = torch.from_numpy(unit(X)), torch.from_numpy(unit(TEXT))
     residual = torch.zeros(4, 8, dtype=torch.float64, requires_grad=True)
     weights = torch.ones(10, dtype=torch.float64, requires_grad=True)

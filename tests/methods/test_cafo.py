@@ -53,7 +53,7 @@ def test_blend_zero_is_zero_shot_of_the_first_encoder(epochs: int) -> None:
 def test_untrained_it_follows_its_equation(agreement: str) -> None:
     """Naively: one image, one encoder, one class at a time, without the move to the nearest key."""
     alpha, beta = 2.0, 4.0
-    found = logits(blend=alpha, sharpness=beta, agreement=agreement)
+    found = logits(blend=alpha, sharpness=beta, agreement=agreement, class_weight="none")
     for i, query in enumerate(QUERIES):
         base = ZERO_SHOT[i]
         scaled = (base - base.mean()) / base.std(ddof=1)
@@ -154,6 +154,7 @@ def test_training_lowers_the_loss_on_the_support() -> None:
 def test_the_first_step_follows_the_gradient(agreement: str) -> None:
     """AdamW's first step of size lr with eps 1e-4 and decay 0.01, from an independent gradient."""
     how: dict[str, Any] = {"train_blend": 2.0, "train_sharpness": 3.0, "agreement": agreement}
+    how["class_weight"] = "none"
     head = Cafo(TEXT, widths=WIDTHS, epochs=1, lr=1e-3, logit_scale=2.0, **how).fit(X, Y)
     parts = [torch.from_numpy(unit(X[:, :16])), torch.from_numpy(unit(X[:, 16:]))]
     keys = [x.clone().requires_grad_() for x in parts]

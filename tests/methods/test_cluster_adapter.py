@@ -178,7 +178,8 @@ def test_at_the_start_with_a_centre_per_image_it_is_tip_adapter(
     blend: float, sharpness: float, views: np.ndarray | None
 ) -> None:
     settings = {"blend": blend, "sharpness": sharpness}
-    tip = TipAdapter(TEXT, **settings).fit(X, Y, views=views)  # type: ignore[arg-type]
+    tip = TipAdapter(TEXT, class_weight="none", **settings)  # type: ignore[arg-type]
+    tip.fit(X, Y, views=views)
     head = ClusterAdapter(TEXT, epochs=0, balance=False, **settings)  # type: ignore[arg-type]
     head.fit(X, Y, views=views)
     np.testing.assert_allclose(head.logits(QUERIES), tip.logits(QUERIES), atol=1e-5)
@@ -334,7 +335,7 @@ def test_the_first_step_follows_the_gradient() -> None:
     s = {"tau_inter": 0.2, "tau_intra": 0.3, "tau_text": 0.4, "w_inter": 2.0, "w_intra": 3.0}
     s |= {"w_text": 4.0, "train_blend": 5.0, "train_sharpness": 2.0, "anchor_weight": 6.0}
     s |= {"margin": 0.9, "channel_power": 7.0, "centre_power": 2.0, "centre_dropout": 0.0}
-    s |= {"lr_image": 1e-2, "lr_text": 1e-3, "logit_scale": 3.0}
+    s |= {"lr_image": 1e-2, "lr_text": 1e-3, "logit_scale": 3.0, "class_weight": "none"}
     head = fitted(epochs=1, **s)
     start = fitted(epochs=0, **s)
     anchors, text = torch.from_numpy(start.centres_).double(), torch.from_numpy(short(TEXT))

@@ -70,9 +70,10 @@ def test_two_classes_have_two_rows_with_the_same_objective() -> None:
 def test_a_strong_penalty_leaves_the_shares_of_the_classes() -> None:
     X, y = problem(shots=6)
     keep = np.r_[0:6, 6:9, 12:14, 18:19]  # 6, 3, 2 and 1 images
-    head = LinearProbe(C=1e-9).fit(X[keep], y[keep])
-    found = head.predict_proba(problem(seed=1)[0])
-    np.testing.assert_allclose(found, np.tile([6 / 12, 3 / 12, 2 / 12, 1 / 12], (20, 1)), atol=1e-3)
+    for how, shares in (("none", [6 / 12, 3 / 12, 2 / 12, 1 / 12]), ("balanced", [1 / 4] * 4)):
+        head = LinearProbe(C=1e-9, class_weight=how).fit(X[keep], y[keep])
+        found = head.predict_proba(problem(seed=1)[0])
+        np.testing.assert_allclose(found, np.tile(shares, (20, 1)), atol=1e-3)
 
 
 def test_solution_lies_in_the_span_of_the_images() -> None:

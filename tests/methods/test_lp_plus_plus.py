@@ -29,7 +29,7 @@ def short(rows: np.ndarray) -> np.ndarray:
 
 
 def fitted(rows: np.ndarray = X, labels: np.ndarray = Y, **settings: Any) -> LPPlusPlus:
-    return LPPlusPlus(TEXT, **settings).fit(rows, labels)
+    return LPPlusPlus(TEXT, **{"class_weight": "none", **settings}).fit(rows, labels)
 
 
 # -- the published code ----------------------------------------------------------------------------
@@ -135,13 +135,16 @@ def test_training_lowers_the_loss_on_the_support() -> None:
 
 def test_the_start_sums_over_images_and_averages_over_views() -> None:
     views = np.repeat(X[:, None], 3, axis=1)
-    for head in (fitted(steps=0), LPPlusPlus(TEXT, steps=0).fit(X, Y, views=views)):
+    for head in (
+        fitted(steps=0),
+        LPPlusPlus(TEXT, steps=0, class_weight="none").fit(X, Y, views=views),
+    ):
         expected = np.stack([short(X[c == Y]).sum(axis=0) for c in range(4)])
         np.testing.assert_allclose(head.weight_, expected, atol=1e-5)
 
 
 def test_every_view_is_a_sample_in_every_step() -> None:
-    head = LPPlusPlus(TEXT, steps=25).fit(X, Y, views=VIEWS)
+    head = LPPlusPlus(TEXT, steps=25, class_weight="none").fit(X, Y, views=VIEWS)
     samples, labels = unit(torch.from_numpy(VIEWS.reshape(-1, 16))), np.repeat(Y, 5)
     expected = reference(samples, torch.from_numpy(labels), 25, accumulate=False, views=5)
     for name, value in expected.items():
@@ -164,7 +167,8 @@ def test_numbers_of_steps_are_read_off_one_run(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(lp_plus_plus, "_descend", counted)
     noisy = X + 0.1
     data = [(X, Y, None), (noisy, Y, None)] * 3
-    heads = [LPPlusPlus(TEXT, steps=steps) for steps in (5, 5, 17, 17, 0, 0)]
+    how = (5, 5, 17, 17, 0, 0)
+    heads = [LPPlusPlus(TEXT, steps=steps, class_weight="none") for steps in how]
     LPPlusPlus.fit_many(heads, data)
     assert stacked == [2]
     for head, (rows, labels, _) in zip(heads, data, strict=True):

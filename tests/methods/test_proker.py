@@ -34,7 +34,8 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 def fitted(rows: np.ndarray = X, labels: np.ndarray = Y, **settings: Any) -> ProKeR:
     # At this scale the text leaves much unexplained.
-    return ProKeR(TEXT, **{"logit_scale": 8.0, **settings}).fit(rows, labels)
+    settings = {"logit_scale": 8.0, "class_weight": "none", **settings}
+    return ProKeR(TEXT, **settings).fit(rows, labels)
 
 
 @both

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from handful.errors import InputError
-from handful.methods import registry
+from handful.methods import registry as heads
+from handful.tuning import registry as tunings
 
 __all__ = [
     "Grid",
@@ -78,8 +79,8 @@ def _short(value: Any) -> str:
 
 
 def labels_in_order(rows: Iterable[Row]) -> list[str]:
-    """Return the labels, in the order of the list of methods; unknown ones last."""
-    known = registry.names()
+    """Return the labels, in the order of the lists of methods; unknown ones last."""
+    known = [*heads.names(), *tunings.names()]
 
     def place(row: Row) -> tuple[int, str]:
         method = row["method"]

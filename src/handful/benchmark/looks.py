@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BAND", "STYLE", "ZERO_SHOT_LOOK", "Look", "look"]
+__all__ = ["BAND", "ZERO_SHOT_LOOK", "Look", "look"]
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, those that differ most first;
 # without yellow, which is too pale on white, and black, which is zero-shot. 6, 11 and 5 have no
@@ -59,30 +59,3 @@ def _look(colour: str, line: Any, marker: str, size: float = 5.5) -> Look:
 
 
 ZERO_SHOT_LOOK = _look("#000000", (0, (6, 2)), "*", 9)
-
-
-# Of matplotlib: text of 8 points and more, and nothing that is not needed.
-STYLE: dict[str, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "figure.titlesize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.handlelength": 3.2,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "handful",
-    "svg.fonttype": "path",  # the same everywhere, whatever fonts there are
-}

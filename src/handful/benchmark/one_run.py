@@ -9,18 +9,22 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from handful.benchmark.cost import Cost, Seconds, cost_of, peak_memory, timed
+from handful.benchmark.inside import Inside, learn_inside
+from handful.benchmark.pictures import SHOWN
 from handful.benchmark.protocols import Draw
 from handful.benchmark.sources import Source
+from handful.benchmark.trust import measure_strangers, measure_trust
+from handful.classifier.tuned import is_tuning
 from handful.datasets.duplicates import duplicate_groups
 from handful.evaluation.report import evaluate_probabilities
 from handful.functional.normalise import unit
@@ -29,6 +33,9 @@ from handful.selection.select import choose_policy, select
 from handful.task import FewShotTask
 
 __all__ = ["Run", "learn", "run_once", "task_of"]
+
+# What has learnt, its cost, probabilities (M, C) of the test images and the seconds they took.
+_Outcome = tuple[Head | Inside, Cost, npt.NDArray[Any], float]
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Run:
         protocol, select, shots, seed, method: as on the command line; ``select`` is ``val``,
             ``cv`` or ``fixed``.
         settings: given ones, as sorted pairs; they are not searched.
+        measures: what is measured beside accuracy; see :mod:`handful.benchmark.trust`.
     """
 
     source: str
@@ -49,13 +57,15 @@ class Run:
     seed: int
     method: str
     settings: tuple[tuple[str, Any], ...] = ()
+    measures: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """A text that is equal for equal runs."""
         given = "".join(f" {name}={value!r}" for name, value in self.settings)
         where = f"{self.source[:16]} {self.protocol} {self.select}"
-        return f"{where} {self.shots} {self.seed} {self.method}{given}"
+        more = "".join(f" +{measure}" for measure in self.measures)
+        return f"{where} {self.shots} {self.seed} {self.method}{given}{more}"
 
 
 def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
@@ -93,16 +103,14 @@ def learn(run: Run, task: FewShotTask) -> Head:
 
 def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[str, Any]:
     """Run, and return the line of the results file."""
-    _forget_peak()
-    start = time.perf_counter()
-    head = learn(run, task)
-    learnt = time.perf_counter()
-    probabilities = head.predict_proba(source.image_features[drawn.test])
-    predicted = time.perf_counter()
+    if is_tuning(run.method):
+        learnt, cost, probabilities, seconds = _inside(run, source, drawn)
+    else:
+        learnt, cost, probabilities, seconds = _head(run, source, drawn, task)
+    memory = peak_memory()
     labels = source.labels[drawn.test]
     found = evaluate_probabilities(probabilities, labels, _distinct(source.class_names))
     right = probabilities.argmax(1) == labels
-    assert head.selection_ is not None
     return {
         "kind": "run",
         "key": run.key,
@@ -119,20 +127,79 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
         "negative_log_likelihood": found.negative_log_likelihood,
         "calibration_error": found.calibration_error,
         "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
-        "settings": head.settings(),
-        "selection": _selection(head.selection_.to_json()),
+        "settings": learnt.settings(),
+        "selection": _selection(learnt.selection_.to_json()),
         "support": drawn.support.tolist(),
         "validation": None if task.X_val is None or drawn.validation is None
         else drawn.validation.tolist(),
-        "fit_seconds": round(learnt - start, 4),
-        "predict_seconds": round(predicted - learnt, 4),
-        "peak_memory_mb": _peak(),
-        "trained_parameters": head.trained_parameters(),
+        "fit_seconds": round(cost.fit_seconds, 4),
+        "fit_processor_seconds": round(cost.fit_processor_seconds, 4),
+        "predict_seconds": round(seconds, 4),
+        **_inference(source, cost, learnt),
+        "peak_memory_mb": memory,
+        "peak_device_mb": round(cost.peak_device_mb, 1),
+        "trained_parameters": cost.trained_parameters,
+        **_measured(run, learnt, task, source, drawn),
         "versions": _versions(),
         "machine": _machine(),
         "command": _command(run, source),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }  # fmt: skip
+
+
+def _head(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> _Outcome:
+    X = source.image_features
+    some = drawn.test[:SHOWN]
+    head, cost = cost_of(lambda: learn(run, task), lambda h: h.predict_proba(X[some]), len(some))
+    probabilities, seconds = timed(lambda: head.predict_proba(X[drawn.test]))
+    return head, cost, probabilities, seconds.passed
+
+
+def _inside(run: Run, source: Source, drawn: Draw) -> _Outcome:
+    pictures, labels = source.pictures, source.labels
+    assert pictures is not None
+    judged = drawn.validation if run.select == "val" else None
+    support = pictures.of(drawn.support, labels)
+    validation = None if judged is None else pictures.of(judged, labels)
+    pixels = pictures.shown(drawn.test)
+
+    def fit() -> Inside:
+        given = dict(run.settings)
+        return learn_inside(run.method, pictures, support, validation, run.seed, **given)
+
+    learnt, cost = cost_of(fit, lambda found: found.answer(pixels), len(pixels))
+    probabilities, seconds = timed(lambda: learnt.predict_proba(pictures.of(drawn.test, labels)))
+    return learnt, cost, probabilities, seconds.passed
+
+
+def _inference(source: Source, cost: Cost, learnt: Head | Inside) -> dict[str, float]:
+    """Return what an answer takes from the pixels of an image on, where there are images."""
+    if source.pictures is None:
+        return {}
+    # An encoder that is the same for many heads is measured once.
+    before = source.pictures.encoding if isinstance(learnt, Head) else Seconds(0, 0)
+    return {
+        "inference_seconds_per_image": round(before.passed + cost.seconds_per_image, 7),
+        "inference_processor_seconds_per_image": round(
+            before.worked + cost.processor_seconds_per_image, 7
+        ),
+    }
+
+
+def _measured(
+    run: Run, head: Head | Inside, task: FewShotTask, source: Source, drawn: Draw
+) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if isinstance(head, Inside):
+        return more
+    if "trust" in run.measures:
+        X, y = source.image_features[drawn.test], source.labels[drawn.test]
+        more["trust"] = measure_trust(head, task, X, y, run.seed)
+    if "strangers" in run.measures:
+        more["strangers"] = measure_strangers(
+            type(head), head.settings(), task, source, drawn, run.seed
+        )
+    return more
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -178,29 +245,8 @@ def _command(run: Run, source: Source) -> list[str]:
     }
     words = ["handful", "bench", "run", *source.flags]
     words += [str(word) for pair in flags.items() for word in pair]
+    if run.measures:
+        words += ["--measure", ",".join(run.measures)]
     for name, value in run.settings:
         words += ["--set", f"{name}={json.dumps(value)}"]
     return [*words, "--out", "again.jsonl"]
-
-
-def _forget_peak() -> None:
-    """Start measuring the peak of memory anew, where the system allows it (Linux)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> float:
-    """Return the most memory that this process has held, in MB; since ``_forget_peak`` on Linux.
-
-    0 where the system does not tell.
-    """
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        told = next(line for line in lines if line.startswith("VmHWM"))
-        return round(int(told.split()[1]) / 1024, 1)
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0.0
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(used / (1024**2 if platform.system() == "Darwin" else 1024), 1)

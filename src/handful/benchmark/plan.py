@@ -13,9 +13,14 @@ from typing import Any
 from handful.benchmark.one_run import Run
 from handful.benchmark.protocols import PROTOCOLS
 from handful.benchmark.sources import Source, feature_paths, features_source, images_source
+from handful.benchmark.trust import MEASURES
+from handful.classifier.tuned import check_method, head_kind, is_tuning
 from handful.errors import InputError, did_you_mean
-from handful.methods import registry
-from handful.selection.select import POLICIES, check_encoders, check_request
+from handful.methods import registry as heads
+from handful.methods.settings import Settings
+from handful.selection.select import POLICIES
+from handful.tuning import registry as tunings
+from handful.tuning.tuned_encoder import open_tuned
 
 __all__ = ["Plan", "numbers", "read_plan", "words"]
 
@@ -36,6 +41,7 @@ KINDS = {
     "select": TEXT,
     "settings": TABLES,
     "variants": LISTS,
+    "measure": TEXTS,
 }
 
 
@@ -49,12 +55,13 @@ class Plan:
         encoder: of the images; None is the default.
         templates: of the class names of the images; None is the encoder's own.
         prompts: a file of sentences about the classes of the images.
-        methods: names; all there are if left out.
+        methods: names; if left out all that do not train inside the encoder.
         shots, seeds: numbers.
         protocol, select: one name each.
         settings: by method, or for every method that has them under ``all``.
         variants: by method, several values of a setting: it runs once with each of them, and of
             several settings with each combination.
+        measure: what to measure beside accuracy: ``trust``, ``strangers``.
     """
 
     features: tuple[str, ...] = ()
@@ -62,13 +69,14 @@ class Plan:
     encoder: str | None = None
     templates: tuple[str, ...] | None = None
     prompts: str | None = None
-    methods: tuple[str, ...] = field(default_factory=lambda: tuple(registry.names()))
+    methods: tuple[str, ...] = field(default_factory=lambda: tuple(heads.names()))
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     seeds: tuple[int, ...] = (1, 2, 3)
     protocol: str = "coop"
     select: str = "val"
     settings: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    measure: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.features and not self.images:
@@ -82,6 +90,7 @@ class Plan:
         for what, value, known in (
             ("protocol", self.protocol, tuple(PROTOCOLS)),
             ("selection policy", self.select, POLICIES),
+            *(("measure", one, MEASURES) for one in self.measure),
         ):
             if value not in known:
                 raise InputError(
@@ -95,8 +104,8 @@ class Plan:
                     f"{what} are {list(numbers)}: expected numbers from {least} to {LARGEST}."
                 )
         if not self.methods:
-            raise InputError(f"there is no method to run: name some of {registry.names()}.")
-        known_settings = {n for method in self.methods for n in registry.get(method)().settings()}
+            raise InputError(f"there is no method to run: name some of {heads.names()}.")
+        known_settings = {n for method in self.methods for n in _kind(method)().settings()}
         for name in self.settings.get("all", {}):
             if name not in known_settings:
                 raise InputError(
@@ -106,10 +115,15 @@ class Plan:
         own = [method for method in self.settings if method != "all"]
         for method in dict.fromkeys((*self.methods, *own, *self.variants)):
             for given in self._given(method):
-                check_request(method, self.select, given)
+                check_method(method, self._policy(method), given, ())
+            if is_tuning(method) and self.measure:
+                raise InputError(
+                    f"method '{method}' trains inside the encoder, where nothing more than "
+                    f"accuracy is measured: leave --measure {','.join(self.measure)} out."
+                )
         for one in self.features:
             for method in self.methods:
-                check_encoders(method, feature_paths(one))
+                check_method(method, self._policy(method), {}, feature_paths(one))
 
     def sources(self) -> list[Source]:
         """Read the features files, and encode the images.
@@ -124,7 +138,7 @@ class Plan:
             from handful.encoders.unprojected import UnprojectedEncoder, has_projection
 
             encoder = load_encoder(self.encoder or default_encoder().spec)
-            earlier = any(registry.get(method).before_projection for method in self.methods)
+            earlier = any(head_kind(method).before_projection for method in self.methods)
             # Of all methods those that the encoder cannot serve are left out.
             earlier = earlier and (has_projection(encoder) or not self._all_methods)
             if earlier:
@@ -156,7 +170,8 @@ class Plan:
         """Refuse a method that a source cannot serve; where all are run, say what is left out.
 
         Raises:
-            InputError: a method of the plan cannot run on a source.
+            InputError: a method of the plan cannot run on a source, or its settings do not fit the
+                encoder.
         """
         for method in self.methods:
             lacking = [why for source in sources if (why := source.lacks(method))]
@@ -169,16 +184,21 @@ class Plan:
                     RuntimeWarning,
                     stacklevel=3,
                 )
+            for source in sources if is_tuning(method) else ():
+                assert source.pictures is not None
+                for given in self._given(method):
+                    tuning = tunings.get(method)(**given)
+                    open_tuned(tuning, source.pictures.encoder, source.pictures.prompts, seed=0)
 
     @property
     def _all_methods(self) -> bool:
-        return self.methods == tuple(registry.names())
+        return self.methods == tuple(heads.names())
 
     def runs(self, source: Source) -> dict[tuple[int, int], list[Run]]:
         """Return the runs on one source, by shots and seed: all methods see the same draw."""
         return {
             (k, seed): [
-                Run(source.digest, self.protocol, self.select, k, seed, method, pairs)
+                Run(source.digest, self.protocol, self.select, k, seed, method, pairs, self.measure)
                 for method in self.methods
                 if not source.lacks(method)
                 for pairs in dict.fromkeys(tuple(sorted(g.items())) for g in self._given(method))
@@ -187,9 +207,13 @@ class Plan:
             for seed in self.seeds
         }
 
+    def _policy(self, method: str) -> str:
+        """Return how settings of a method are chosen; nothing is cross-validated in an encoder."""
+        return "fixed" if is_tuning(method) and self.select == "cv" else self.select
+
     def _given(self, method: str) -> list[dict[str, Any]]:
         """Return the settings for each variant of a method: its own, and those that all have."""
-        has = registry.get(method)().settings()
+        has = _kind(method)().settings()
         for_all = {n: v for n, v in self.settings.get("all", {}).items() if n in has}
         own: Mapping[str, Any] = self.settings.get(method, {})
         axes: Mapping[str, Sequence[Any]] = self.variants.get(method, {})
@@ -226,6 +250,11 @@ def read_plan(path: Path, **flags: Any) -> Plan:
     if "prompts" in table:
         table["prompts"] = str(path.parent / table["prompts"])
     return Plan(**(table | {key: value for key, value in flags.items() if value is not None}))
+
+
+def _kind(method: str) -> type[Settings]:
+    check_method(method, None, {}, ())  # it may not exist
+    return tunings.get(method) if is_tuning(method) else heads.get(method)
 
 
 def _is(value: Any, kind: str) -> bool:

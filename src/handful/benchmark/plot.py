@@ -10,27 +10,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from handful.benchmark.ablation import curves, draw_over, without
-from handful.benchmark.looks import STYLE, ZERO_SHOT_LOOK, Look, look
+from handful.benchmark.looks import ZERO_SHOT_LOOK, Look, look
 from handful.benchmark.panels import KINDS, Draw, comparable, listed, plain
 from handful.benchmark.summary import ZERO_SHOT, Summary, Table
 from handful.errors import InputError, did_you_mean
-from handful.paths import new_file
+from handful.report.figures import FORMATS, ready, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["FORMATS", "KINDS", "Drawing", "drawings", "ready", "undrawn", "write"]
 
-FORMATS = ("png", "svg")
 WIDTH = 7.0  # inches: both columns of a paper; one panel alone takes one
 PANEL, LINE = 2.1, 0.17  # inches: height of a panel, and of a line of text
 LETTERS = 15.5  # of 8 points, per inch
@@ -126,38 +123,6 @@ def undrawn(summary: Summary, over: str | None = None) -> Iterator[str]:
                 f"Not among the costs, as not all of {listed(table.averaged)} shots are there:"
                 f" {', '.join(costly)}, {where}."
             )
-
-
-@contextmanager
-def ready() -> Iterator[None]:
-    """Make matplotlib ready, whatever the user's own settings of it are.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError(
-            f'figures need the package matplotlib ({error}): run pip install "handful[plot]".'
-        ) from error
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def write(figure: Figure, path: Path, *, overwrite: bool) -> None:
-    """Write a figure as the ending of ``path`` says, whole or not at all; inside :func:`ready`.
-
-    Raises:
-        InputError: the file exists and ``overwrite`` is false, or it cannot be written.
-    """
-    form = path.suffix[1:]
-    # Neither a date nor a version: equal results give equal files.
-    unsaid = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[form]
-    with new_file(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format=form, metadata=unsaid)
 
 
 # -- the page --------------------------------------------------------------------------------------

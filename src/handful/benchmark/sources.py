@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handful.benchmark.pictures import Pictures
+from handful.classifier.tuned import head_kind, is_tuning
 from handful.datasets.source import open_images
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError
@@ -19,7 +21,6 @@ from handful.features.contents import Features
 from handful.features.embed import embed_images
 from handful.features.file import load_features
 from handful.features.store import FeatureStore
-from handful.methods.registry import get
 
 __all__ = ["Source", "feature_paths", "features_source", "images_source"]
 
@@ -39,6 +40,7 @@ class Source:
         further: features of other encoders, of the same images in the same order.
         before_projection: whether images are seen before the projection of the image tower. These
             features are no part of the digest: they come of the same images and encoder.
+        pictures: the images themselves; a features file has none.
     """
 
     name: str
@@ -49,10 +51,16 @@ class Source:
     digest: str
     further: tuple[Features, ...] = ()
     before_projection: bool = False
+    pictures: Pictures | None = None
 
     def lacks(self, method: str) -> str:
         """Return why a method cannot run on this source, in a sentence; nothing if it can."""
-        if not get(method).before_projection or self.features.pooled_features is not None:
+        if is_tuning(method) and self.pictures is None:
+            return (
+                f"{self.name} holds features, and method '{method}' trains inside the encoder: give"
+                " the images with --images."
+            )
+        if not head_kind(method).before_projection or self.features.pooled_features is not None:
             return ""
         return (
             f"{self.name} has no features before the projection of the image tower, on which method"
@@ -62,7 +70,7 @@ class Source:
 
     def seen_by(self, method: str) -> Source:
         """Return the source with the features that a method works on."""
-        return self._unprojected if get(method).before_projection else self
+        return self._unprojected if head_kind(method).before_projection else self
 
     @cached_property
     def _unprojected(self) -> Source:
@@ -201,7 +209,12 @@ def images_source(
     if prompts is not None:
         flags += ["--prompts", prompts]
     kind = encoder.spec.partition("@")[0].rpartition("/")[2]
-    return _source(name or f"{Path(images).stem}, {kind}", tuple(flags), embedded.features)
+    return _source(
+        name or f"{Path(images).stem}, {kind}",
+        tuple(flags),
+        embedded.features,
+        pictures=Pictures.behind(embedded.features, encoder, prompts),
+    )
 
 
 def _beside(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
@@ -213,7 +226,11 @@ def _told(texts: Sequence[str | None]) -> str | None:
 
 
 def _source(
-    name: str, flags: tuple[str, ...], features: Features, further: tuple[Features, ...] = ()
+    name: str,
+    flags: tuple[str, ...],
+    features: Features,
+    further: tuple[Features, ...] = (),
+    pictures: Pictures | None = None,
 ) -> Source:
     if features.labels is None:
         raise InputError(f"{name} has no labels: methods can be compared on labelled images only.")
@@ -231,4 +248,13 @@ def _source(
         *(array for other in further for array in (other.image_features, other.view_features)),
     ):
         digest.update(b"-" if array is None else str(array.shape).encode() + array.tobytes())
-    return Source(name, flags, features, features.labels, names, digest.hexdigest(), further)
+    return Source(
+        name,
+        flags,
+        features,
+        features.labels,
+        names,
+        digest.hexdigest(),
+        further,
+        pictures=pictures,
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from handful.classifier.tuned import is_tuning
 from handful.datasets.sentences import SentenceRecord
 from handful.encoders.joint import split_specs
+from handful.evaluation.calibrate import Calibration
 from handful.evaluation.estimate import Estimate
 
-__all__ = ["in_words", "model_card"]
+__all__ = ["calibration_in_words", "in_words", "model_card"]
 
 _SOURCES = {
     "validation": "from {} validation images",
@@ -33,8 +35,31 @@ def in_words(estimate: Estimate) -> str:
     )
 
 
+_CALIBRATED_ON = {
+    "validation": "{} validation images",
+    "cross-validation": "{} training images, each judged by a classifier that had not seen it",
+    "support": "what the class names alone say of the {} training images",
+}
+
+
+def calibration_in_words(calibration: Calibration) -> str:
+    """Return ``calibrated on 76 validation images (temperature 0.72)``, or why they are not."""
+    if calibration.kind == "none":
+        return "not calibrated: too few images could be held out"
+    on = _CALIBRATED_ON[calibration.source].format(calibration.images)
+    how = (
+        f"temperature {calibration.temperature:.3g}"
+        if calibration.kind == "temperature"
+        else "a scale and a bias for each class"
+    )
+    return f"calibrated on {on} ({how})"
+
+
 def model_card(
-    config: dict[str, Any], estimate: Estimate | None, zero_shot: Estimate | None
+    config: dict[str, Any],
+    estimate: Estimate | None,
+    zero_shot: Estimate | None,
+    calibration: Calibration,
 ) -> str:
     """Return the card in Markdown.
 
@@ -42,6 +67,7 @@ def model_card(
         config: what is written to ``config.json``.
         estimate: accuracy expected on new images of the same kind.
         zero_shot: the same of the texts alone.
+        calibration: of the probabilities.
     """
     classes = config["classes"]
     counts = config["support"]["counts"]
@@ -56,13 +82,30 @@ def model_card(
         columns["prompts"] = [len(config["templates"]) + own for own in record.counts]
     rows = (columns, ["---"] * len(columns), *zip(*columns.values(), strict=True))
     table = "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
-    why = (
-        "Not measured: with one image per class none can be held out. Give validation images, or "
-        "two images per class, to get an estimate."
-        if estimate is None
-        else f"{_WHY[estimate.source]} It holds for new images of the same kind, not for other "
-        "cameras, places or times."
-    )
+    if estimate is not None:
+        why = (
+            f"{_WHY[estimate.source]} It holds for new images of the same kind, not for other "
+            "cameras, places or times."
+        )
+    elif is_tuning(config["method"]):
+        why = (
+            "Not measured: the encoder was trained on all images that there were. Give validation "
+            "images to get an estimate."
+        )
+    else:
+        why = (
+            "Not measured: with one image per class none can be held out. Give validation images, "
+            "or two images per class, to get an estimate."
+        )
+    measured = ""
+    if calibration.before is not None and calibration.after is not None:
+        before, after = calibration.before, calibration.after
+        measured = (
+            f" On these images the calibration error is {after.calibration_error:.1%} with it and "
+            f"{before.calibration_error:.1%} without, the negative log-likelihood "
+            f"{after.negative_log_likelihood:.3f} and {before.negative_log_likelihood:.3f}, each "
+            "image calibrated without itself."
+        )
     encoders = " and ".join(f"`{spec}`" for spec in split_specs(encoder["spec"]))
     made_with = (
         f"{encoders} (fingerprint `{encoder['fingerprint'][:16]}`)"
@@ -92,6 +135,9 @@ handful predict THIS_FOLDER image.jpg
 
 {why}
 
+Probabilities are {calibration_in_words(calibration)}.{measured} They are for images in which the
+classes are as frequent as in the table below; `--prior` corrects them for others.
+
 ## What it was made from
 
 - encoder: {made_with}
@@ -104,8 +150,9 @@ handful predict THIS_FOLDER image.jpg
 
 ## What it is not
 
-It always answers with one of these classes, also for an image of something else. Images of people,
-medical images and anything where a mistake does harm need a test of their own.
+Unless it is asked with `--unsure`, it answers with one of these classes, also for an image of
+something else. Images of people, medical images and anything where a mistake does harm need a test
+of their own.
 """
 
 

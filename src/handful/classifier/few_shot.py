@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from handful.classifier.answers import Answer, Ask, answers, check_ask
 from handful.classifier.gather import (
     Gathered,
     Shots,
@@ -19,6 +20,8 @@ from handful.classifier.gather import (
 )
 from handful.classifier.identity import EncoderIdentity
 from handful.classifier.labels import Images, columns_of, judged_rows, source_of
+from handful.classifier.trust import Trust
+from handful.classifier.tuned import SavedTuning, check_method, fit_tuned, head_kind, is_tuning
 from handful.datasets.images import ImageSource, LabelledImages
 from handful.datasets.sentences import SentenceRecord, Sentences, class_sentences
 from handful.datasets.source import is_features_file
@@ -28,6 +31,9 @@ from handful.encoders.protocol import Encoder
 from handful.encoders.templates import resolve_templates
 from handful.encoders.unprojected import UnprojectedEncoder
 from handful.errors import InputError
+from handful.evaluation.calibrate import Calibration
+from handful.evaluation.calibration import reliability
+from handful.evaluation.conformal_quality import measured
 from handful.evaluation.estimate import Estimate, estimate_accuracy
 from handful.evaluation.report import Evaluation, evaluate_probabilities
 from handful.features.extract import EncodedImages, encode_images, stream_images
@@ -36,8 +42,9 @@ from handful.features.store import FeatureStore
 from handful.features.texts import refuse_blind
 from handful.functional.pooling import POOLINGS, Pooling
 from handful.methods.head import Head
-from handful.methods.registry import DEFAULT_METHOD, get
-from handful.selection.select import check_encoders, check_request, select
+from handful.methods.registry import DEFAULT_METHOD
+from handful.selection.select import select
+from handful.tuning.tuned_encoder import TunedEncoder
 
 __all__ = ["FewShotClassifier"]
 
@@ -70,6 +77,10 @@ class FewShotClassifier:
         head_: the fitted head.
         estimate_: estimated accuracy on new images, or None where nothing could be held out.
         zero_shot_: the same of the class names alone, or None without text.
+        settings_: every setting of the method, as fitted.
+        tuned_: the trained encoder, where the method trains inside it.
+        trust_: calibration, prediction sets, what tells strangers, and the support images; None in
+            a classifier saved before there were such.
         gathered_: what was learnt from; None in a loaded classifier.
         encoder_why_: why this encoder, where none was named; else empty.
         verified: false once an encoder or features were used that could not be verified to be of
@@ -120,6 +131,9 @@ class FewShotClassifier:
         self.selection_: dict[str, Any] = {}
         self.estimate_: Estimate | None = None
         self.zero_shot_: Estimate | None = None
+        self.trust_: Trust | None = None
+        self.tuned_: TunedEncoder | SavedTuning | None = None
+        self.settings_: dict[str, Any] = {}
         self.gathered_: Gathered | None = None
         self.encoder_why_ = ""
         self.verified = True
@@ -137,12 +151,16 @@ class FewShotClassifier:
         Raises:
             InputError: the images, the method or a setting cannot be used; the message says why.
         """
-        check_request(self.method, self.select, self.settings)
-        check_encoders(self.method, specs_of(self.encoder))
+        check_method(self.method, self.select, self.settings, specs_of(self.encoder))
         gathered, identity, templates = self._gather(images, labels)
-        task = gathered.task
-        head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
-        self.estimate_, self.zero_shot_ = estimate_accuracy(head, task, random_state=self.seed)
+        if is_tuning(self.method):
+            head, identity = self._fit_inside(gathered, templates)
+        else:
+            task = gathered.task
+            head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
+            self.estimate_, self.zero_shot_ = estimate_accuracy(head, task, random_state=self.seed)
+            self.trust_ = Trust.learn(head, task, gathered.names, random_state=self.seed)
+            self.settings_, self.tuned_ = head.settings(), None
         self.head_ = head
         self.encoder_ = identity
         self.templates_ = templates
@@ -153,6 +171,32 @@ class FewShotClassifier:
         self.selection_ = head.selection_.to_json()
         self.gathered_ = gathered
         return self
+
+    def _fit_inside(
+        self, gathered: Gathered, templates: tuple[str, ...]
+    ) -> tuple[Head, EncoderIdentity]:
+        """Train inside the encoder; return the head for it, and what it is now."""
+        assert self._loaded is not None
+        sentences = None
+        if self.prompts is not None:
+            sentences = class_sentences(
+                self.prompts, gathered.class_names, needed=self.templates is None
+            )
+        fitted = fit_tuned(
+            self.method,
+            self._loaded,
+            gathered,
+            templates,
+            sentences,
+            select=self.select,
+            seed=self.seed,
+            store=self._open_store(),
+            settings=self.settings,
+        )
+        self.estimate_, self.zero_shot_ = fitted.estimate, fitted.zero_shot
+        self.trust_, self.tuned_ = fitted.trust, fitted.encoder
+        self.settings_ = fitted.encoder.tuning.settings()
+        return fitted.head, EncoderIdentity.of_encoder(fitted.encoder.sees_as)
 
     def _gather(
         self, images: Images | ImageSource, labels: Sequence[str] | None
@@ -168,9 +212,14 @@ class FewShotClassifier:
             raise InputError(f"views is {self.views}: expected 0 to {_MOST_VIEWS}.")
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}: expected 0 to {_SEEDS - 1}.")
-        single_prompts = get(self.method).uses_prompts
-        earlier = get(self.method).before_projection
+        single_prompts = head_kind(self.method).uses_prompts
+        earlier = head_kind(self.method).before_projection
         if isinstance(images, str | Path) and is_features_file(images):
+            if is_tuning(self.method):
+                raise InputError(
+                    f"{images} holds features, and method '{self.method}' trains inside the "
+                    "encoder: give it the images."
+                )
             if self.templates is not None or self.prompts is not None or self.views:
                 raise InputError(
                     f"{images} holds features: templates, prompts and views are chosen when they "
@@ -195,7 +244,7 @@ class FewShotClassifier:
             )
         if self.encoder is None:
             default, self.encoder_why_ = default_encoder()
-            check_encoders(self.method, specs_of(default))
+            check_method(self.method, self.select, self.settings, specs_of(default))
             encoder = self._load_encoder(default)
         else:
             encoder = self._load_encoder(self.encoder)
@@ -237,30 +286,32 @@ class FewShotClassifier:
         return [self.classes_[column] for column in self.predict_proba(images).argmax(axis=1)]
 
     def predict_proba(self, images: Images) -> npt.NDArray[np.float64]:
-        """Return probabilities ``(N, C)``, columns in the order of ``classes_``.
+        """Return calibrated probabilities ``(N, C)``, columns in the order of ``classes_``.
 
         Raises:
             InputError: an image cannot be read, or the encoder is not the one learnt with.
         """
-        head = self._fitted()
-        if isinstance(images, str | Path) and is_features_file(images):
-            return self.predict_features(Path(images))[1]
-        paths = [Path(images)] if isinstance(images, str | Path) else [Path(i) for i in images]
-        encoded = encode_images(self._own_encoder(), paths, store=self._open_store())
-        if not paths:
-            return np.empty((0, len(self.classes_)))
-        return head.predict_proba(encoded.features[:, 0])
+        parts = [self._proba(X) for _, X, _ in self._seen(images) if len(X)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes_)))
 
-    def predict_features(self, path: Path) -> tuple[list[str], npt.NDArray[np.float64]]:
-        """Return name (path, or row number) and probabilities of each row of a features file.
+    def answer(self, images: Images, **asked: Any) -> list[Answer]:
+        """Answer about each image, with as much of the reasons as is asked for.
+
+        Args:
+            images: as for ``predict``.
+            **asked: see :class:`~handful.classifier.answers.Ask`: ``top``, ``coverage``,
+                ``unsure``, ``why``, ``prior``, ``thresholds``.
 
         Raises:
-            InputError: the file is damaged, or was made by another encoder.
+            InputError: an image cannot be read, or the classifier cannot answer what is asked.
         """
-        features = load_features(path)
-        probabilities = self._fitted().predict_proba(self._rows(features, str(path)))
-        names = features.paths or tuple(f"row {row}" for row in range(len(probabilities)))
-        return list(names), probabilities
+        return [one for part in self.answer_stream(images, **asked) for one in part]
+
+    def answer_stream(self, images: Images, **asked: Any) -> Iterator[list[Answer]]:
+        """Yield what :meth:`answer` returns part by part, in bounded memory."""
+        ask = Ask(**asked)
+        check_ask(self, ask)
+        return (answers(self, names, X, ask) for names, X, _ in self._seen(images))
 
     def predict_stream(
         self, paths: Sequence[Path], *, strict: bool = True
@@ -272,28 +323,76 @@ class FewShotClassifier:
             strict: an unreadable image is an error; else it is left out and reported in the
                 third item.
         """
-        head = self._fitted()
+        for names, X, encoded in self._seen(paths, strict=strict):
+            assert encoded is not None
+            probabilities = self._proba(X) if len(X) else np.empty((0, len(self.classes_)))
+            yield [Path(name) for name in names], probabilities, encoded
+
+    def probabilities(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return calibrated probabilities of logits of ``head_``, both ``(N, C)``."""
+        return self.calibration.probabilities(logits)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How probabilities come from logits; plain softmax in classifiers saved before it."""
+        return Calibration() if self.trust_ is None else self.trust_.calibration
+
+    def _proba(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return self.probabilities(self._fitted().logits(X))
+
+    @property
+    def prior(self) -> npt.NDArray[np.float64]:
+        """Share of each class that the probabilities are for: that of the support images."""
+        counts = np.asarray(self.counts_, dtype=np.float64)
+        if self._fitted().settings().get("class_weight") == "balanced":
+            counts = np.ones(len(counts))
+        shares: npt.NDArray[np.float64] = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
+        return shares
+
+    def _seen(
+        self, images: Images, *, strict: bool = True
+    ) -> Iterator[tuple[list[str], npt.NDArray[Any], EncodedImages | None]]:
+        """Yield names and features of images, or of the rows of a features file, in chunks.
+
+        Raises:
+            InputError: an image cannot be read, or was made by another encoder.
+        """
+        self._fitted()
+        if isinstance(images, str | Path) and is_features_file(images):
+            features = load_features(Path(images))
+            X = self._rows(features, str(images))
+            yield list(features.row_names), X, None
+            return
+        paths = [Path(images)] if isinstance(images, str | Path) else [Path(i) for i in images]
         chunks = stream_images(
             self._own_encoder(), paths, store=self._open_store(), strict=strict, label="predicting"
         )
         for chunk, encoded in chunks:
-            kept = [chunk[row] for row in encoded.kept]
-            empty = np.empty((0, len(self.classes_)))
-            X = encoded.features[:, 0]
-            yield kept, head.predict_proba(X) if kept else empty, encoded
+            yield [str(chunk[row]) for row in encoded.kept], encoded.features[:, 0], encoded
 
-    def evaluate(self, images: Images | ImageSource | LabelledImages) -> Evaluation:
+    def evaluate(
+        self,
+        images: Images | ImageSource | LabelledImages,
+        *,
+        coverage: float | None = None,
+    ) -> Evaluation:
         """Compare predictions with labels: on the test split where there is one, else on all.
 
+        Args:
+            images: as for ``fit``, or labelled images.
+            coverage: also measure prediction sets of this coverage.
+
         Raises:
-            InputError: a label is none of the classes, or an image cannot be read.
+            InputError: a label is none of the classes, an image cannot be read, or the held-out
+                images cannot support the coverage.
         """
-        head = self._fitted()
+        self._fitted()
+        check_ask(self, Ask(coverage=coverage))
         if isinstance(images, str | Path) and is_features_file(images):
             features = load_features(Path(images))
             rows, labels = judged_rows(features, str(images), self.classes_)
             X = self._rows(features, str(images))[rows]
-            found = evaluate_probabilities(head.predict_proba(X), labels, self.classes_)
+            found = self._judged(X, labels, coverage)
             seen = sum(digest in self.digests_ for digest in row_digests(X))
             return replace(found, seen_in_training=seen)
         if not isinstance(images, LabelledImages):
@@ -313,10 +412,23 @@ class FewShotClassifier:
                 f"{images.paths[0]}): replace them."
             )
         seen = sum(digest in self.digests_ for digest in encoded.digests)
-        found = evaluate_probabilities(
-            head.predict_proba(encoded.features[:, 0]), labels, self.classes_
-        )
+        found = self._judged(encoded.features[:, 0], labels, coverage)
         return replace(found, seen_in_training=seen, skipped=encoded.skipped)
+
+    def _judged(
+        self, X: npt.NDArray[Any], labels: npt.NDArray[np.int64], coverage: float | None
+    ) -> Evaluation:
+        logits = self._fitted().logits(X)
+        probabilities = self.probabilities(logits)
+        found = evaluate_probabilities(probabilities, labels, self.classes_)
+        if self.calibration.kind != "none":
+            before = Calibration().probabilities(logits)
+            found = replace(found, bins_before=reliability(before, labels))
+        if coverage is not None:
+            assert self.trust_ is not None and self.trust_.sets is not None
+            sets = self.trust_.sets.sets(probabilities, coverage)
+            found = replace(found, sets=measured(sets, labels))
+        return found
 
     def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
         earlier = self._fitted().before_projection
@@ -359,7 +471,7 @@ class FewShotClassifier:
     def _load_encoder(self, given: Given) -> Encoder:
         if self._loaded is None:
             encoder = encoder_from(given)
-            earlier = get(self.method).before_projection
+            earlier = head_kind(self.method).before_projection
             self._loaded = UnprojectedEncoder(encoder) if earlier else encoder
         return self._loaded
 
@@ -373,6 +485,10 @@ class FewShotClassifier:
                 "give it features, or name the encoder with --encoder (encoder=…)."
             )
         encoder = self._load_encoder(identity.spec if self.encoder is None else self.encoder)
+        if self.tuned_ is not None:
+            if isinstance(self.tuned_, SavedTuning):
+                self.tuned_ = self.tuned_.opened(encoder)
+            encoder = self.tuned_.sees_as
         self.verified = identity.check_encoder(encoder)
         return encoder
 

@@ -44,6 +44,8 @@ class Gathered:
         task: everything that a method may see.
         class_names: the user's labels, in the order of the rows.
         counts: support images of each class.
+        names: of the support images: paths, or row numbers of a features file that has none.
+        validation_names: of the validation images, likewise.
         digests: SHA-256 of the support images, or of their rows in a features file, to know them
             again.
         unused: training images that were not drawn.
@@ -55,12 +57,14 @@ class Gathered:
     task: FewShotTask
     class_names: tuple[str, ...]
     counts: tuple[int, ...]
+    names: tuple[str, ...]
     digests: tuple[str, ...]
     unused: int = 0
     encoded: int = 0
     reused: int = 0
     skipped: tuple[tuple[Path, str], ...] = ()
     sentences: SentenceRecord | None = None
+    validation_names: tuple[str, ...] = ()
 
 
 def gather_images(
@@ -113,6 +117,7 @@ def gather_images(
         parts.append(more)
         augmented = more.features
     X_val = y_val = None
+    validation_names: tuple[str, ...] = ()
     if validation is not None:
         judged = encode_images(encoder, validation.paths, store=store, strict=strict)
         if not len(judged.kept):
@@ -122,6 +127,7 @@ def gather_images(
             )
         parts.append(judged)
         X_val, y_val = judged.features[:, 0], validation.labels[judged.kept]
+        validation_names = tuple(str(validation.paths[row]) for row in judged.kept)
     X = similar = encoded.features[:, 0]
     widths, projection, reader = widths_of(encoder), None, encoder
     if isinstance(encoder, JointEncoder):
@@ -154,12 +160,14 @@ def gather_images(
         task=task,
         class_names=source.class_names,
         counts=tuple(support.counts().tolist()),
+        names=tuple(map(str, support.paths)),
         digests=encoded.digests,
         unused=unused,
         encoded=sum(part.encoded for part in parts),
         reused=sum(part.reused for part in parts),
         skipped=tuple(one for part in parts for one in part.skipped),
         sentences=None if sentences is None else sentences.record(),
+        validation_names=validation_names,
     )
 
 
@@ -236,6 +244,7 @@ def gather_features(
         task,
         names,
         tuple(counts.tolist()),
+        tuple(features.row_names[row] for row in rows),
         row_digests(X),
         len(pool) - len(rows),
         sentences=features.sentences,

@@ -1,4 +1,4 @@
-"""The saved form: a folder with ``config.json``, ``model.safetensors`` and ``README.md``.
+"""The saved form: ``config.json``, ``model.safetensors``, ``trust.safetensors``, ``README.md``.
 
 It is written whole or not at all, and holds no pickle. Loading checks the format version, the
 digest of the weights, and every shape.
@@ -21,6 +21,8 @@ import numpy as np
 
 from handful.classifier.card import model_card
 from handful.classifier.identity import EncoderIdentity
+from handful.classifier.trust import Trust
+from handful.classifier.tuned import SavedTuning, head_kind, is_tuning
 from handful.datasets.missing import exists, refuse_missing
 from handful.datasets.sentences import SentenceRecord
 from handful.encoders.joint import Given
@@ -29,6 +31,8 @@ from handful.evaluation.estimate import Estimate
 from handful.methods import registry
 from handful.methods.head import Head
 from handful.paths import new_folder
+from handful.tuning.saved import WEIGHTS as TUNED
+from handful.tuning.saved import save_tuned
 
 if TYPE_CHECKING:
     from handful.classifier.few_shot import FewShotClassifier
@@ -40,6 +44,7 @@ __all__ = ["FORMAT_VERSION", "load_classifier", "refuse_foreign", "save_classifi
 FORMAT_VERSION = 1
 _FORMAT = "handful classifier"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_TRUST = "trust.safetensors"
 _ANEW = "copy it again, or fit and save again"
 _LIMIT = 64 * 2**20  # a config.json larger than this is not one of ours
 
@@ -52,13 +57,14 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
     assert head is not None
     arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
     weights = save(arrays)
+    trust = None if classifier.trust_ is None else save(classifier.trust_.arrays())
     encoder = classifier.encoder_
     assert encoder is not None
     config: dict[str, Any] = {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
-        "method": type(head).name,
-        "settings": head.settings(),
+        "method": classifier.method,
+        "settings": classifier.settings_,
         "classes": list(classifier.classes_),
         "encoder": asdict(encoder),
         "dim": head.n_features_in_,
@@ -76,6 +82,8 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
         "selection": classifier.selection_,
         "estimate": _estimate_to_json(classifier.estimate_),
         "zero_shot": _estimate_to_json(classifier.zero_shot_),
+        "trust": None if classifier.trust_ is None else classifier.trust_.to_json(),
+        "trust_sha256": None if trust is None else hashlib.sha256(trust).hexdigest(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": {
             "handful": version("handful"),
@@ -83,12 +91,18 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
             **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
         },
     }
-    card = model_card(config, classifier.estimate_, classifier.zero_shot_)
+    card = model_card(config, classifier.estimate_, classifier.zero_shot_, classifier.calibration)
     if overwrite:
         refuse_foreign(folder)
     try:
         with new_folder(folder, overwrite=overwrite) as temporary:
             (temporary / _WEIGHTS).write_bytes(weights)
+            if trust is not None:
+                (temporary / _TRUST).write_bytes(trust)
+            if isinstance(classifier.tuned_, SavedTuning):
+                config["tuning"] = classifier.tuned_.copied(temporary)
+            elif classifier.tuned_ is not None:
+                config["tuning"] = save_tuned(classifier.tuned_, temporary)
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
             # Names of folders need not be valid text; the escape is JSON's own.
             for name, content in ((_CONFIG, text + "\n"), (_CARD, card)):
@@ -124,7 +138,7 @@ def refuse_foreign(folder: Path) -> None:
         return
     try:
         inside = {entry.name for entry in folder.iterdir()}
-        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _CARD})
+        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _TRUST, TUNED, _CARD})
         # Models of other programs have a config.json and a model.safetensors, too.
         if not foreign and inside and not _is_ours(folder / _CONFIG):
             foreign = sorted(inside)
@@ -188,12 +202,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _rebuild(
     kind: type[Classifier], folder: Path, config: dict[str, Any], encoder: Given | None
 ) -> Classifier:
-    if config["method"] not in registry.names():
+    inside = is_tuning(config["method"])
+    if not inside and config["method"] not in registry.names():
         raise InputError(
             f"{folder} was fitted with method {config['method']!r}, which this handful does not "
             "have: install the version of handful that wrote it (see its README.md)."
         )
-    method = registry.get(config["method"])
+    method, settings = head_kind(config["method"]), {} if inside else config["settings"]
     classes, identity = _class_names(config["classes"]), _identity(config)
     arrays = _read_weights(folder / _WEIGHTS, method, config)
     logit_scale = float(config["logit_scale"])
@@ -207,7 +222,7 @@ def _rebuild(
             f"{folder} is damaged: its class embeddings have shape {text.shape}, expected "
             f"({len(classes)}, {width}); {_ANEW}."
         )
-    head = method.from_arrays(arrays, np.arange(len(classes)), config["settings"], logit_scale)
+    head = method.from_arrays(arrays, np.arange(len(classes)), settings, logit_scale)
     if head.n_features_in_ != identity.dim:
         raise ValueError(
             f"its features have width {head.n_features_in_}, those of its encoder {identity.dim}"
@@ -225,7 +240,12 @@ def _rebuild(
         views=config["views"],
         seed=config["seed"],
     )
+    if inside:
+        # Whole, or not at all; what is in it is looked at when there is an encoder to put it into.
+        _read_arrays(folder / TUNED, config["tuning"]["sha256"])
+        classifier.tuned_ = SavedTuning(folder, config["tuning"])
     classifier.head_ = head
+    classifier.settings_ = config["settings"]
     classifier.classes_ = classes
     classifier.encoder_ = identity
     classifier.templates_ = tuple(config["templates"])
@@ -235,6 +255,10 @@ def _rebuild(
     classifier.selection_ = config["selection"]
     classifier.estimate_ = Estimate(**config["estimate"]) if config["estimate"] else None
     classifier.zero_shot_ = Estimate(**config["zero_shot"]) if config["zero_shot"] else None
+    if config.get("trust") is not None:  # a classifier saved before there was any has none
+        known = _read_arrays(folder / _TRUST, config["trust_sha256"])
+        classifier.trust_ = Trust.from_saved(config["trust"], known)
+        classifier.trust_.check(identity.dim, len(classes))
     return classifier
 
 
@@ -281,6 +305,17 @@ def _check_answers(head: Head, path: Path) -> None:
 
 
 def _read_weights(path: Path, method: type[Head], config: dict[str, Any]) -> dict[str, Any]:
+    arrays = _read_arrays(path, config["weights_sha256"])
+    expected = {"text_", *method.learned}
+    if set(arrays) != expected:
+        raise InputError(
+            f"{path} holds {sorted(arrays)}, but method '{method.name}' needs {sorted(expected)}: "
+            f"{_ANEW}."
+        )
+    return arrays
+
+
+def _read_arrays(path: Path, sha256: str) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -293,18 +328,11 @@ def _read_weights(path: Path, method: type[Head], config: dict[str, Any]) -> dic
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
-        if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
+        if hashlib.sha256(data).hexdigest() != sha256:
             raise ValueError("its content is not what was saved")
-        arrays = load(data)
+        return load(data)
     except (ValueError, SafetensorError) as error:
         raise InputError(f"{path} is damaged ({error}): {_ANEW}.") from error
-    expected = {"text_", *method.learned}
-    if set(arrays) != expected:
-        raise InputError(
-            f"{path} holds {sorted(arrays)}, but method '{method.name}' needs {sorted(expected)}: "
-            f"{_ANEW}."
-        )
-    return arrays
 
 
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any] | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from handful.classifier.card import in_words
+from handful.classifier.card import calibration_in_words, in_words
+from handful.classifier.tuned import is_tuning
 from handful.datasets.names import readable
 from handful.encoders.joint import split_specs
+from handful.tuning import registry as tunings
 
 if TYPE_CHECKING:
     from handful.classifier.few_shot import FewShotClassifier
@@ -47,6 +49,7 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
     if zero_shot is not None and classifier.method != "zero-shot":
         only = "  names only" if classifier.sentences_ is None else "  texts only"
         lines.append((only, in_words(zero_shot)))
+    lines.append(("Probabilities", calibration_in_words(classifier.calibration)))
     respelt = [(name, readable(name)) for name in names if readable(name) != name]
     if respelt and classifier.templates_:
         name, read = respelt[0]
@@ -90,15 +93,21 @@ def _prompts(classifier: FewShotClassifier) -> list[tuple[str, str]]:
 
 def _settings(classifier: FewShotClassifier, head: Head) -> list[str]:
     """Return what was searched or given, and how it was chosen."""
-    given, searched = classifier.settings, head.searched(classifier.settings).settings()
+    given = classifier.settings
+    kind: Any = tunings.get(classifier.method) if is_tuning(classifier.method) else head
+    searched = kind.searched(given).settings()
     words = [
-        f"{name} {value:.3g}" + (" (given)" if name in given else "")
-        for name, value in head.settings().items()
+        f"{name} {_short(value)}" + (" (given)" if name in given else "")
+        for name, value in classifier.settings_.items()
         if name in given or name in searched
     ]
     if set(searched) - set(given):
         words.append(_POLICIES[classifier.selection_["policy"]])
     return words
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def next_step(classifier: FewShotClassifier, images: str, out: str) -> str:
@@ -109,6 +118,8 @@ def next_step(classifier: FewShotClassifier, images: str, out: str) -> str:
         return f"learn from the images, too: {again}"
     if classifier.gathered_ is not None and classifier.gathered_.unused:
         return f"learn from the other {classifier.gathered_.unused} images, too: {again}"
+    if estimate is None and is_tuning(classifier.method):
+        return "add validation images: then the accuracy can be measured"
     if estimate is None:
         return "add a second image per class: then the accuracy can be measured"
     if zero_shot is not None and estimate.accuracy < zero_shot.accuracy:

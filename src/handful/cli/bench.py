@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handful.cli import bench_plot, bench_table
+from handful.cli import bench_efficiency, bench_plot, bench_table, bench_trust
 from handful.cli.options import (
     EncoderOption,
     JsonOption,
@@ -25,7 +25,7 @@ bench = typer.Typer(no_args_is_help=True)
 
 @bench.callback()
 def _bench() -> None:
-    """Compare methods: run, table, plot."""
+    """Compare methods: run, table, plot, efficiency, trust."""
 
 
 @bench.command()
@@ -55,7 +55,11 @@ def run(
     prompts: PromptsOption = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B,…", help="Left out: all.", show_default=False),
+        typer.Option(
+            metavar="A,B,…",
+            help="Left out: all that do not train inside the encoder.",
+            show_default=False,
+        ),
     ] = None,
     shots: Annotated[
         str | None, typer.Option(metavar="K,…", help="Left out: 1,2,4,8,16.", show_default=False)
@@ -72,6 +76,15 @@ def run(
         typer.Option(metavar="val|cv|fixed", help="Left out: val.", show_default=False),
     ] = None,
     settings: SetOption = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="trust,strangers",
+            help="Measure more than accuracy: calibration, prediction sets and false alarms; "
+            "classes left out one at a time.",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,6 +103,7 @@ def run(
         "seeds": numbers(seeds, "seeds") if seeds else None,
         "protocol": protocol,
         "select": select,
+        "measure": words(measure) if measure else None,
         "settings": {"all": dict(parse_setting(text) for text in settings)} if settings else None,
     }
     if plan is not None:
@@ -108,3 +122,5 @@ def run(
 
 bench.command()(bench_table.table)
 bench.command()(bench_plot.plot)
+bench.command()(bench_efficiency.efficiency)
+bench.command()(bench_trust.trust)

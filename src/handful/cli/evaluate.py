@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from handful.cli.options import (
+    ForceOption,
     JsonOption,
     ModelArgument,
     OtherEncoderOption,
@@ -32,16 +34,37 @@ def evaluate(
             show_default=False,
         ),
     ],
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Also measure prediction sets of this coverage, such as 0.9.",
+            show_default=False,
+        ),
+    ] = None,
+    diagram: Annotated[
+        Path | None,
+        typer.Option(
+            "--reliability",
+            metavar="FILE",
+            help="Draw how sure answers were and how often right, .png or .svg.",
+            show_default=False,
+        ),
+    ] = None,
     encoder: OtherEncoderOption = None,
+    force: ForceOption = False,
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure accuracy on labelled images."""
     from handful.classifier import FewShotClassifier
+    from handful.report.reliability import check_diagram, draw_reliability
 
     classifier = FewShotClassifier.load(model, encoder=one_or_several(encoder))
     classifier.strict = strict
-    found = classifier.evaluate(images)
+    if diagram is not None:
+        check_diagram(diagram, overwrite=force)
+    found = classifier.evaluate(images, coverage=coverage)
     if found.seen_in_training:
         print(
             f"handful: warning: the classifier was fitted on {found.seen_in_training} of these "
@@ -50,6 +73,9 @@ def evaluate(
         )
     warn_skipped(found.skipped)
     warn_unverified(classifier)
+    if diagram is not None:
+        before = {"before calibration": found.bins_before} if found.bins_before else {}
+        draw_reliability({**before, "as predicted": found.bins}, diagram, overwrite=force)
     if as_json:
         print_json({**found.to_json(), "verified": classifier.verified})
     else:
@@ -62,6 +88,11 @@ def _tell(found: Evaluation) -> None:
         f"(90% interval {found.low:.1%} to {found.high:.1%}, {found.n} images)"
     )
     say(f"Calibration error  {found.calibration_error:.1%}")
+    if found.sets is not None:
+        say(
+            f"Prediction sets    hold the true label in {found.sets.coverage:.1%}, "
+            f"{found.sets.size:.2f} labels on average"
+        )
     say()
     rows = [[c.label, f"{c.recall:.0%}", str(c.n)] for c in found.per_class]
     print_table(["class", "recall", "images"], rows)

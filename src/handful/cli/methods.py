@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from handful.cli.options import JsonOption
-from handful.cli.output import print_json, print_table
+from handful.cli.output import print_json, print_table, say
 
 __all__ = ["methods"]
 
 
 def methods(as_json: JsonOption = False) -> None:
     """List the methods."""
-    from handful.methods import registry
+    from handful.methods import registry as heads
+    from handful.tuning import registry as tunings
 
-    found = [registry.get(name) for name in registry.names()]
+    found: list[Any] = [heads.get(name) for name in heads.names()]
+    found += [tunings.get(name) for name in tunings.names()]
+    inside = set(tunings.names())
     if as_json:
         print_json(
             [
@@ -20,6 +25,7 @@ def methods(as_json: JsonOption = False) -> None:
                     "name": method.name,
                     "summary": method.summary,
                     "paper": method.paper,
+                    "inside": method.name in inside,
                     "settings": method().settings(),
                     "searched": list(method.search.settings()),
                 }
@@ -27,6 +33,8 @@ def methods(as_json: JsonOption = False) -> None:
             ]
         )
     else:
+        say("Methods on features, then those that train inside the encoder:")
+        say()
         print_table(
             ["method", "what it does", "paper", "searched"],
             [[m.name, m.summary, m.paper, ", ".join(m.search.settings())] for m in found],

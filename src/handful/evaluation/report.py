@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from handful.evaluation.calibration import calibration_error
+from handful.evaluation.calibration import (
+    Bin,
+    adaptive_calibration_error,
+    brier_score,
+    calibration_error,
+    classwise_calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
+from handful.evaluation.conformal_quality import SetQuality
 from handful.evaluation.interval import accuracy_interval
 
 __all__ = ["ClassRecall", "Confusion", "Evaluation", "evaluate_probabilities"]
@@ -43,8 +52,11 @@ class Evaluation:
         n: number of images.
         per_class: recall of each class that has images, in class order.
         confusions: the mistakes, most frequent first.
-        calibration_error: see :func:`handful.evaluation.calibration.calibration_error`.
-        negative_log_likelihood: mean −log p(true class), in nats.
+        calibration_error, adaptive_calibration_error, classwise_calibration_error, brier_score,
+        negative_log_likelihood: see :mod:`handful.evaluation.calibration`.
+        bins: share right and mean confidence of the answers, by confidence.
+        bins_before: the same before calibration, where there was one.
+        sets: what prediction sets are worth, where some were asked for.
         seen_in_training: images that the classifier was fitted on; their answers prove nothing.
         skipped: path and reason of each image that could not be read.
     """
@@ -56,7 +68,13 @@ class Evaluation:
     per_class: tuple[ClassRecall, ...]
     confusions: tuple[Confusion, ...]
     calibration_error: float
+    adaptive_calibration_error: float
+    classwise_calibration_error: float
+    brier_score: float
     negative_log_likelihood: float
+    bins: tuple[Bin, ...]
+    bins_before: tuple[Bin, ...] = ()
+    sets: SetQuality | None = None
     seen_in_training: int = 0
     skipped: tuple[tuple[Path, str], ...] = ()
 
@@ -79,6 +97,7 @@ def evaluate_probabilities(
     """
     if len(labels) == 0:
         raise ValueError("there are no images to evaluate on")
+    probabilities = np.asarray(probabilities, dtype=np.float64)
     n_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
@@ -88,7 +107,6 @@ def evaluate_probabilities(
     low, high = accuracy_interval(accuracy, len(labels))
     wrong = matrix - np.diag(np.diag(matrix))
     order = [cell for cell in np.argsort(-wrong, axis=None, kind="stable") if wrong.flat[cell]]
-    true_class = probabilities[np.arange(len(labels)), labels]
     return Evaluation(
         accuracy=accuracy,
         low=low,
@@ -108,5 +126,9 @@ def evaluate_probabilities(
             for cell in order
         ),
         calibration_error=calibration_error(probabilities, labels),
-        negative_log_likelihood=float(-np.log(np.maximum(true_class, 1e-12)).mean()),
+        adaptive_calibration_error=adaptive_calibration_error(probabilities, labels),
+        classwise_calibration_error=classwise_calibration_error(probabilities, labels),
+        brier_score=brier_score(probabilities, labels),
+        negative_log_likelihood=negative_log_likelihood(probabilities, labels),
+        bins=reliability(probabilities, labels),
     )

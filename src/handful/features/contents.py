@@ -92,6 +92,11 @@ class Features:
     pooled_features: npt.NDArray[np.float32] | None = None
     projection: npt.NDArray[np.float32] | None = None
 
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """What each row is called: its path, or its number where there are no paths."""
+        return self.paths or tuple(f"row {row}" for row in range(len(self.image_features)))
+
     def __post_init__(self) -> None:
         sizes: dict[str, tuple[int, str]] = {}
         for name, axes in SHAPES.items():

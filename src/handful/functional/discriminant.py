@@ -55,7 +55,12 @@ def solve_ridge(rows: Tensor, ridge: Tensor | float, targets: Tensor) -> Tensor:
 
 
 def gaussian_discriminant(
-    samples: Tensor, labels: Tensor, text: Tensor, *, prior: float = 0.0
+    samples: Tensor,
+    labels: Tensor,
+    text: Tensor,
+    *,
+    prior: float = 0.0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return u_c = P·μ_c and b_c = −log C − ½·μ_cᵀPμ_c (Wang et al., 2024, with a prior).
 
@@ -71,6 +76,7 @@ def gaussian_discriminant(
         labels: int64 ``(N,)``.
         text: unit class embeddings ``(C, D)``.
         prior: τ ≥ 0.
+        weights: how much the deviations of each sample count in both parts of S ``(N,)``; None: 1.
 
     Returns:
         u ``(C, D)`` and b ``(C,)``, float64.
@@ -85,6 +91,8 @@ def gaussian_discriminant(
     if prior > 0:
         around_names = samples - predicted[labels]
         rows = torch.cat([rows, math.sqrt(prior / n) * around_names])
+    if weights is not None:
+        rows = rows * weights.double().sqrt().repeat(len(rows) // n)[:, None]
     scatter = (rows**2).sum()
     if scatter > _NOTHING * n:
         weight = width * solve_ridge(rows, scatter / max(n - 1, 1), means)

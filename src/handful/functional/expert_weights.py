@@ -19,7 +19,12 @@ def row_spread(logits: Tensor) -> Tensor:
 
 
 def expert_weights(
-    logits: Tensor, labels: Tensor, prior: Sequence[float], spread: float
+    logits: Tensor,
+    labels: Tensor,
+    prior: Sequence[float],
+    spread: float,
+    *,
+    weights: Tensor | None = None,
 ) -> list[float]:
     """Return weights w with the likeliest labels under softmax(Σₑ wₑ·logitsₑ), by MAP.
 
@@ -31,6 +36,7 @@ def expert_weights(
         labels: int64 ``(N,)``.
         prior: median of each weight.
         spread: standard deviation of log w.
+        weights: how much each image counts ``(N,)``; None: 1.
 
     Returns:
         E weights.
@@ -42,9 +48,12 @@ def expert_weights(
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        weights = (start + moved).clamp(-_LARGEST, _LARGEST).exp()
-        mixed = torch.tensordot(weights, centred, 1)
-        total = torch.nn.functional.cross_entropy(mixed, labels, reduction="sum")
+        mixed = torch.tensordot((start + moved).clamp(-_LARGEST, _LARGEST).exp(), centred, 1)
+        if weights is None:
+            total = torch.nn.functional.cross_entropy(mixed, labels, reduction="sum")
+        else:
+            wrong = torch.nn.functional.cross_entropy(mixed, labels, reduction="none")
+            total = (wrong * weights).sum()
         total = total + (moved**2).sum() / (2 * spread**2)
         total.backward()  # type: ignore[no-untyped-call]
         return total

@@ -18,12 +18,12 @@ Where we differ from the published code, and why:
 The defaults of APE (α 10, β 8, γ 0.1) were chosen on rows for training, never on test rows of the
 same split: Stanford Cars (ViT-B/32), WHU-RS19 (RN50, ViT-B/32, ViT-L/14) and the example
 photographs (``lite``), 1 to 8 images per class. With equal counts they are above zero-shot in
-every one of these cells, and over equal and unequal counts within 0.3 points of the best. With
-equal counts alone a flatter kernel (β 1 or 2) is about 3 points better, but its votes count
-images: where one class has eight times the images of another it falls far below zero-shot. On Cars
-with such counts the defaults, too, are 9 points below zero-shot (those of Tip-Adapter 7): there,
-settings must be chosen. APE-T with the common α 1 and β 5.5 is within 0.2 points of the best of
-eight pairs of α and β in training (α 1, 3, 10; β 1, 2, 5.5), so these are not searched.
+every one of these cells, and over equal and unequal counts within 0.3 points of the best. They were
+chosen with ``class_weight="none"``. With equal counts alone a flatter kernel (β 1 or 2) is about 3
+points better, but without weights its votes count images: where one class has eight times the
+images of another it falls far below zero-shot. APE-T with the common α 1 and β 5.5 is within 0.2
+points of the best of eight pairs of α and β in training (α 1, 3, 10; β 1, 2, 5.5), so these are not
+searched.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from handful.functional.kernel import cache_kernel
 from handful.functional.normalise import unit
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["Ape", "ApeT"]
 
@@ -105,6 +105,7 @@ class Ape(Head):
         emphasis: float = 0.1,
         keep: float = 0.7,
         similarity_share: float = 0.7,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -115,6 +116,7 @@ class Ape(Head):
         self.emphasis = emphasis
         self.keep = keep
         self.similarity_share = similarity_share
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -143,12 +145,15 @@ class Ape(Head):
         affinity = torch.from_numpy(self.keys_).double() @ refined.T
         divergences = torch.from_numpy(self.divergences_).double()
         labels = torch.from_numpy(self.key_labels_)
+        own = self._weights(labels)
         last = None
         for point in points:
             sharpness = point.get("sharpness", self.sharpness)
             if sharpness != last:  # the outer of the two swept settings
                 kernel, last = cache_kernel(affinity, sharpness), sharpness
             weights = torch.exp(point.get("emphasis", self.emphasis) * divergences)
+            if own is not None:
+                weights = weights * own
             yield base, weighted_votes(kernel, weights, labels, len(self.classes_))
 
 
@@ -208,6 +213,7 @@ class ApeT(Head):
         similarity_share: float = 0.2,
         epochs: int = 30,
         lr: float = 1e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -221,6 +227,7 @@ class ApeT(Head):
         self.similarity_share = similarity_share
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -265,6 +272,7 @@ class ApeT(Head):
                     epochs=first.epochs, lr=first.lr, eps=1e-3, weight_decay=0.1, schedule="step"
                 ),
                 [seed_of(h) for h in run.heads],
+                weights=weights_of(run.supports),
             )
             for row, (head, support) in enumerate(zip(run.heads, run.supports, strict=True)):
                 head.channels_ = chosen[row].numpy()

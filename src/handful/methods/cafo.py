@@ -41,12 +41,11 @@ from torch import Tensor
 
 from handful.errors import InputError
 from handful.functional.agreement import AGREEMENTS, Agreement, fuse
-from handful.functional.cosine import cosine_logits
 from handful.functional.kernel import cache_kernel, cache_votes
 from handful.functional.normalise import parts_of, unit_parts
 from handful.methods.head import Array, Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["Cafo"]
 
@@ -96,7 +95,7 @@ class Cafo(Head):
     )
     learned = ("keys_", "key_labels_", "widths_")
     trained = ("keys_",)
-    choices = {"agreement": AGREEMENTS}
+    choices = {**Head.choices, "agreement": AGREEMENTS}
     several_encoders = True
 
     keys_: npt.NDArray[np.float32]
@@ -115,6 +114,7 @@ class Cafo(Head):
         train_sharpness: float = 5.5,
         epochs: int = 20,
         lr: float = 1e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -128,6 +128,7 @@ class Cafo(Head):
         self.train_sharpness = train_sharpness
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -175,6 +176,9 @@ class Cafo(Head):
             first = run.heads[0]
             labels = torch.stack([s.labels for s in run.supports])
             values = torch.nn.functional.one_hot(labels, run.supports[0].n_classes).float()
+            weights = weights_of(run.supports)
+            if weights is not None:
+                values = values * weights[..., None]
             text = torch.stack([s.text for s in run.supports]).mT
             keys = [
                 unit_parts(s.features if s.views is None else s.views.mean(dim=1), first._parts)
@@ -205,11 +209,16 @@ class Cafo(Head):
                 labels,
                 Recipe(epochs=first.epochs, lr=first.lr, eps=1e-4, schedule="step"),
                 [seed_of(h) for h in run.heads],
+                weights=weights,
             )
             together = torch.cat(trained, dim=-1)
             for head, support, row in zip(run.heads, run.supports, together, strict=True):
                 head.keys_ = row.numpy()
                 head.key_labels_ = support.labels.numpy()
+
+    def _zero_shot(self, features: Tensor) -> Tensor:
+        """Z, of the first encoder."""
+        return super()._zero_shot(unit_parts(features, self._parts)[0])
 
     def _logits(self, features: Tensor) -> Tensor:
         ((base, votes),) = self._sweep(features, [{}])
@@ -219,13 +228,14 @@ class Cafo(Head):
         self, features: Tensor, points: Sequence[Mapping[str, float]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         parts = unit_parts(features, self._parts)
-        base = cosine_logits(parts[0], torch.from_numpy(self.text_).double(), self.logit_scale)
+        base = self._zero_shot(features)
         keys = parts_of(torch.from_numpy(self.keys_).double(), self._parts)
         affinity = _affinity(parts, keys)
         labels = torch.from_numpy(self.key_labels_)
+        weights = self._weights(labels)
         for point in points:
             sharpness = point.get("sharpness", self.sharpness)
-            votes = cache_votes(affinity, labels, len(self.classes_), sharpness)
+            votes = cache_votes(affinity, labels, len(self.classes_), sharpness, weights)
             yield base, fuse(base, votes, self.agreement)
 
 

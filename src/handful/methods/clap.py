@@ -34,7 +34,7 @@ from handful.functional.normalise import unit
 from handful.functional.prototype_pull import MULTIPLIERS, class_multipliers, pulled
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["Clap", "ZeroShotLinearProbe"]
 
@@ -78,6 +78,7 @@ class ZeroShotLinearProbe(Head):
         text_norm: float = 9.0,
         epochs: int = 300,
         lr: float = 0.1,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -86,6 +87,7 @@ class ZeroShotLinearProbe(Head):
         self.text_norm = text_norm
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -115,6 +117,7 @@ class ZeroShotLinearProbe(Head):
                 torch.stack([s.labels for s in run.supports]),
                 recipe,
                 [seed_of(h) for h in run.heads],
+                weights=weights_of(run.supports),
                 proximal=cls._proximal(run.heads, run.supports, start, recipe.momentum),
             )
             for head, row in zip(run.heads, prototypes, strict=True):
@@ -149,7 +152,7 @@ class Clap(ZeroShotLinearProbe):
 
     name = "clap"
     summary = "zs-lp with each class held near its name, the more the better the name works"
-    choices = {"multipliers": MULTIPLIERS}
+    choices = {**Head.choices, "multipliers": MULTIPLIERS}
     most = {"strength": 1e30}  # beyond all that float32 tells from infinity
 
     def __init__(
@@ -161,6 +164,7 @@ class Clap(ZeroShotLinearProbe):
         multipliers: str = "class",
         epochs: int = 300,
         lr: float = 0.1,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -170,6 +174,7 @@ class Clap(ZeroShotLinearProbe):
             text_norm=text_norm,
             epochs=epochs,
             lr=lr,
+            class_weight=class_weight,
             class_names=class_names,
             logit_scale=logit_scale,
             random_state=random_state,

@@ -44,7 +44,7 @@ from handful.functional.kernel import cache_votes
 from handful.functional.normalise import unit
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, seed_of, train
+from handful.methods.training import Recipe, seed_of, train, weights_of
 
 __all__ = ["ClipAdapter"]
 
@@ -108,6 +108,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
     least = {"reduction": 1}
     most = {"blend": 1, "text_blend": 1}
     choices = {
+        **Head.choices,
         "branch": tuple(_BRANCHES),
         "ratio_mode": ("fixed", "learned", "hyper"),
         "adapter_input": ("unit", "raw"),
@@ -142,6 +143,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
         cache_sharpness: float = 5.5,
         epochs: int = 50,
         lr: float = 1e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -162,6 +164,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
         self.cache_sharpness = cache_sharpness
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -229,6 +232,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
             support.labels[None],
             recipe,
             [seed],
+            weights=weights_of([support]),
             rates=[_GATE_RATES[self.ratio_mode] if gate else 1.0 for gate in gates],
             decays=[0.0 if gate else recipe.weight_decay for gate in gates],
         )
@@ -285,9 +289,10 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
         base = self.logit_scale * self._adapted(features, _VISUAL) @ text.T
         affinity = unit(features) @ torch.from_numpy(self.keys_).double().T
         labels = torch.from_numpy(self.key_labels_)
+        weights = self._weights(labels)
         for point in points:
             sharpness = point.get("cache_sharpness", self.cache_sharpness)
-            yield base, cache_votes(affinity, labels, len(self.classes_), sharpness)
+            yield base, cache_votes(affinity, labels, len(self.classes_), sharpness, weights)
 
     def transform(self, X: Any) -> npt.NDArray[np.float64]:
         """Return the adapted features ``(N, D)``, of unit length."""

@@ -50,7 +50,7 @@ from handful.functional.prototypes import (
 )
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, Runs, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, Runs, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["ClusterAdapter"]
 
@@ -112,7 +112,7 @@ class ClusterAdapter(Head):
     )
     learned = ("centres_", "centre_labels_", "centre_scales_", "channel_weights_", "classifier_")
     trained = ("centres_", "centre_scales_", "channel_weights_", "classifier_")
-    choices = {"mask": MASKS}
+    choices = {**Head.choices, "mask": MASKS}
     least = {"tau_inter": 0.01, "tau_intra": 0.01, "tau_text": 0.01, "margin": -1, "batch": 1}
     most = {"text_mix": 1, "centre_dropout": 0.9, "margin": 1}
     uses_prompts = True
@@ -151,6 +151,7 @@ class ClusterAdapter(Head):
         lr_text: float = 1e-4,
         epochs: int = 30,
         batch: int = 256,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -180,6 +181,7 @@ class ClusterAdapter(Head):
         self.lr_text = lr_text
         self.epochs = epochs
         self.batch = batch
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -268,6 +270,7 @@ class ClusterAdapter(Head):
             torch.stack([support.labels for support in runs.supports]),
             Recipe(epochs=head.epochs, lr=1.0, eps=1e-4, batch=head.batch, schedule="step"),
             seeds,
+            weights=weights_of(runs.supports),
             penalty=penalty,
             rates=[head.lr_image, head.lr_image, head.lr_image, head.lr_text],
             decays=[0.01, 0.0, 0.0, 0.01],

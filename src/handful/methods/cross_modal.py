@@ -32,7 +32,7 @@ from handful.functional.mixture import mix
 from handful.functional.normalise import unit
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["CrossModal"]
 
@@ -79,6 +79,7 @@ class CrossModal(Head):
         text_share: float = 0.5,
         epochs: int = 100,
         lr: float = 1e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -88,6 +89,7 @@ class CrossModal(Head):
         self.text_share = text_share
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -125,6 +127,7 @@ class CrossModal(Head):
             labels,
             Recipe(epochs=first.epochs, lr=first.lr),
             [seed_of(h) for h in heads],
+            weights=_weights(supports, labels.shape[1]),
         )
         for head, row in zip(heads, torch.where(seen[..., None], prototypes, start), strict=True):
             head.prototypes_ = row.numpy()
@@ -142,6 +145,14 @@ class CrossModal(Head):
 
     def _trained_logits(self, features: Tensor) -> Tensor:
         return self.logit_scale * unit(features) @ torch.from_numpy(self.prototypes_).double().T
+
+
+def _weights(supports: Sequence[Support], n_samples: int) -> Tensor | None:
+    """Return how much each sample counts; prompts, equally many of each class, all the same."""
+    images = weights_of(supports)
+    if images is None:
+        return None
+    return torch.cat([images, images.new_ones(len(images), n_samples - images.shape[1])], dim=1)
 
 
 def _prompts(support: Support) -> Tensor:

@@ -45,7 +45,7 @@ from handful.functional.normalise import unit
 from handful.functional.standardise import channel_moments, fold
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["ElevaterL1P", "ElevaterL2P", "ElevaterR2P"]
 
@@ -109,7 +109,13 @@ class _LinearHead(Head):
             labels = torch.stack([s.labels for s in run.supports])
             seeds = [seed_of(h) for h in run.heads]
             trained = train(
-                [start, torch.zeros(seen.shape)], logits, samples, labels, recipe, seeds
+                [start, torch.zeros(seen.shape)],
+                logits,
+                samples,
+                labels,
+                recipe,
+                seeds,
+                weights=weights_of(run.supports),
             )
             for head, moment, weight, bias in zip(run.heads, moments, *kept(*trained), strict=True):
                 if head.batch_norm:
@@ -162,6 +168,7 @@ class ElevaterR2P(_LinearHead):
         epochs: int = 50,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -172,6 +179,7 @@ class ElevaterR2P(_LinearHead):
         self.epochs = epochs
         self.lr = lr
         self.weight_decay = weight_decay
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -215,6 +223,7 @@ class ElevaterL2P(_LinearHead):
         epochs: int = 50,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -226,9 +235,15 @@ class ElevaterL2P(_LinearHead):
         self.epochs = epochs
         self.lr = lr
         self.weight_decay = weight_decay
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
+
+    def _names(self, features: Tensor) -> Tensor:
+        if not self.start_norm:
+            return self._zero_shot(features)
+        return self.start_norm * self._scaled(features) @ torch.from_numpy(self.text_).double().T
 
     def _start(self, support: Support) -> Tensor:
         if self.start_norm:
@@ -272,6 +287,7 @@ class ElevaterL1P(ElevaterL2P):
         epochs: int = 50,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -284,6 +300,7 @@ class ElevaterL1P(ElevaterL2P):
             epochs=epochs,
             lr=lr,
             weight_decay=weight_decay,
+            class_weight=class_weight,
             class_names=class_names,
             logit_scale=logit_scale,
             random_state=random_state,
@@ -310,3 +327,7 @@ class ElevaterL1P(ElevaterL2P):
             )
         text, _ = super()._text(features @ projection, labels)
         return text @ projection.T, None
+
+    def _zero_shot(self, features: Tensor) -> Tensor:
+        """Z, but for the length of a projected feature; the text lies before the projection."""
+        return self.logit_scale * unit(features) @ torch.from_numpy(self.text_).double().T

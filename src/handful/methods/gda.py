@@ -87,6 +87,7 @@ class GDA(Head):
         prior: float = 16.0,
         relative_blend: bool = True,
         normalise_precision: bool = False,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -96,6 +97,7 @@ class GDA(Head):
         self.prior = prior
         self.relative_blend = relative_blend
         self.normalise_precision = normalise_precision
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -113,7 +115,12 @@ class GDA(Head):
         samples = support.samples()
         labels = support.labels.repeat_interleave(samples.shape[1])
         flat = samples.flatten(0, 1).double()
-        weight, bias = gaussian_discriminant(flat, labels, support.text, prior=self.prior)
+        weights = support.weights
+        if weights is not None:
+            weights = weights.repeat_interleave(samples.shape[1])
+        weight, bias = gaussian_discriminant(
+            flat, labels, support.text, prior=self.prior, weights=weights
+        )
         factor = 1.0
         if self.normalise_precision:
             factor = max(len(flat) - 1, 1) / flat.shape[1]

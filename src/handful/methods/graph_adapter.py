@@ -41,7 +41,7 @@ from handful.functional.cosine import cosine_logits
 from handful.functional.normalise import unit
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["GraphAdapter"]
 
@@ -99,6 +99,7 @@ class GraphAdapter(Head):
         text_norm: float = 9.0,
         epochs: int = 100,
         lr: float = 2e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -110,6 +111,7 @@ class GraphAdapter(Head):
         self.text_norm = text_norm
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -143,6 +145,7 @@ class GraphAdapter(Head):
             torch.stack([s.labels for s in supports]),
             Recipe(epochs=first.epochs, lr=first.lr, weight_decay=0.0, optimiser="adam"),
             seeds,
+            weights=weights_of(supports),
             rates=[math.sqrt(text.shape[-1] / rows.shape[-1]), 1.0],
         )
         found = zip(adapted(weights, biases), weights, biases, strict=True)

@@ -15,21 +15,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from handful.errors import InputError
+from handful.functional.class_weights import balanced_weights
 from handful.functional.cosine import cosine_logits
 from handful.functional.normalise import unit
 from handful.functional.pooling import pool_templates
 from handful.methods.search import Search
+from handful.methods.settings import Settings
 
 __all__ = ["Head", "Support"]
 
@@ -47,6 +48,7 @@ class Support:
         text: unit class embeddings W ``(C, D)``, float32; without text, unit class means.
         prompts: unit embeddings of every single prompt ``(C, T, D)``, float32, where the head was
             given them; a class with fewer than T has rows of zeros.
+        weights: how much each image counts, of mean 1, float32 ``(n,)``; None: all the same.
     """
 
     features: Tensor
@@ -54,6 +56,7 @@ class Support:
     views: Tensor | None
     text: Tensor
     prompts: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def n_classes(self) -> int:
@@ -78,7 +81,7 @@ class Support:
         return sums / self.counts().clamp_min(1)[:, None]
 
 
-class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Head(ClassifierMixin, Settings):  # type: ignore[misc]
     """Base of all heads. See the module for how to write one.
 
     Parameters common to all heads:
@@ -86,6 +89,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``norm_mean_norm``; rows of zeros are no prompts). Row c belongs to label c for integer
             labels, to ``class_names[c]`` for strings. Without it, unit class means stand in.
         class_names: names of the rows; without them, strings are taken in sorted order.
+        class_weight: ``none``: every image counts the same, a class by its number of images;
+            ``balanced``: every class the same. A head has it unless each class has the same say in
+            it anyway.
         logit_scale: s.
         random_state: seed of everything random in ``fit``.
 
@@ -101,9 +107,15 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     search: ClassVar[Search] = Search()
     learned: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[tuple[str, ...]] = ()
-    least: ClassVar[Mapping[str, float]] = {}
-    most: ClassVar[Mapping[str, float]] = {}
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"class_weight": ("none", "balanced")}
+    from_task = (
+        "class_embeddings",
+        "class_names",
+        "logit_scale",
+        "widths",
+        "projection",
+        "random_state",
+    )
     starts_from_text: ClassVar[bool] = True
     uses_prompts: ClassVar[bool] = False
     several_encoders: ClassVar[bool] = False
@@ -112,6 +124,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # Given by the constructor of each subclass, as scikit-learn asks.
     class_embeddings: Array | None
     class_names: Sequence[str] | None
+    class_weight: str = "none"  # of heads without that setting
     logit_scale: float
     random_state: int | None
 
@@ -176,32 +189,6 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         cls._learn_many(heads, [h._support(*d) for h, d in zip(heads, data, strict=True)])
 
-    def check_settings(self) -> None:
-        """Refuse settings of the wrong type, out of range, or none of the choices.
-
-        Raises:
-            InputError: naming the setting, its value and what was expected.
-        """
-        defaults = type(self)().settings()
-        for name, value in self.settings().items():
-            default = defaults[name]
-            if isinstance(default, bool):
-                right, expected = isinstance(value, bool), "true or false"
-            elif isinstance(default, str):
-                right, expected = value in self.choices[name], " or ".join(self.choices[name])
-            else:
-                least, most = self.least.get(name, 0), self.most.get(name, np.inf)
-                whole = isinstance(default, int)
-                kind = Integral if whole else Real
-                right = isinstance(value, kind) and not isinstance(value, bool)
-                right = right and least <= value <= most and np.isfinite(value)
-                expected = f"a {'whole ' if whole else ''}number from {least:g}"
-                expected += f" to {most:g}" if np.isfinite(most) else ""
-            if not right:
-                raise InputError(
-                    f"setting '{name}' of method '{self.name}' is {value!r}: expected {expected}."
-                )
-
     def _support(self, X: Any, y: Any, views: Any) -> Support:
         self.check_settings()
         X, y = validate_data(self, X, y, dtype=np.float64)
@@ -218,7 +205,14 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
         text, prompts = self._text(features, labels)
         self.text_ = text.numpy()
-        return Support(features, labels, views, text, prompts)
+        return Support(features, labels, views, text, prompts, self._weights(labels))
+
+    def _weights(self, labels: Tensor) -> Tensor | None:
+        """Return how much images of these classes count ``(n,)``; None: all the same."""
+        if self.class_weight == "none":
+            return None
+        weights = balanced_weights(labels, len(self.classes_))
+        return None if bool((weights == 1).all()) else weights
 
     def _set_classes(self, y: Array) -> Tensor:
         """Set ``classes_`` and return the row of each label."""
@@ -313,6 +307,23 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Z, the logits that every text-based head starts from."""
         return cosine_logits(features, torch.from_numpy(self.text_).double(), self.logit_scale)
 
+    def _names(self, features: Tensor) -> Tensor:
+        """What the head makes of the names; overridden where it weighs them anew."""
+        base = self._zero_shot(features)
+        return base if self.starts_from_text else torch.zeros_like(base)
+
+    def zero_shot_logits(self, X: Any) -> npt.NDArray[np.float64]:
+        """Return Z ``(N, C)``, what the class embeddings alone say."""
+        return self._zero_shot(self._features(X)).numpy()
+
+    def names_logits(self, X: Any) -> npt.NDArray[np.float64]:
+        """Return the part of the logits that the class embeddings make ``(N, C)``.
+
+        It is Z, unless the head gives them another weight; 0 where they play no part. The rest of
+        the logits is what the images taught.
+        """
+        return self._names(self._features(X)).numpy()
+
     def sweep(
         self, X: Any, points: Sequence[Mapping[str, float]] = ({},)
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -323,12 +334,6 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._sweep(self._features(X), points)
 
     # -- the saved form -------------------------------------------------------------------------
-
-    def settings(self) -> dict[str, Any]:
-        """Return the hyper-parameters, without what comes from the task."""
-        task = ("class_embeddings", "class_names", "logit_scale", "widths", "projection")
-        left_out = (*task, "random_state")
-        return {k: v for k, v in self.get_params(deep=False).items() if k not in left_out}
 
     def trained_parameters(self) -> int:
         """Return how many numbers an optimiser set."""
@@ -349,6 +354,8 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Rebuild a fitted head from what :meth:`arrays` and :meth:`settings` gave."""
         head = cls(logit_scale=logit_scale, **settings)
+        if "class_weight" not in settings:
+            head.class_weight = "none"  # it was saved before there was such a setting
         for name in ("text_", *cls.learned):
             setattr(head, name, arrays[name])
         head.classes_ = classes

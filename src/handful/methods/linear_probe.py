@@ -24,7 +24,7 @@ _SMALL = 30_000_000  # multiplications in one product of the solver: some millis
 
 
 class LinearProbe(Head):
-    """logits = zᵀU + b, minimising Σᵢ CEᵢ + ‖U‖² / (2·C), b not penalised.
+    """logits = zᵀU + b, minimising Σᵢ wᵢ·CEᵢ + ‖U‖² / (2·C), b not penalised.
 
     The text plays no part. ``C`` multiplies the data term, which is a sum, as in scikit-learn.
     Where there are fewer images than features the problem is solved in the space that the images
@@ -59,6 +59,7 @@ class LinearProbe(Head):
         *,
         C: float = 0.316,
         unit_norm: float = 10.0,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -66,6 +67,7 @@ class LinearProbe(Head):
         self.class_embeddings = class_embeddings
         self.C = C
         self.unit_norm = unit_norm
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -94,7 +96,8 @@ class LinearProbe(Head):
         with threadpool_limits(1 if small else None), warnings.catch_warnings():
             # One image per class is what few-shot means, not a mistaken regression.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            model.fit(coordinates, targets)
+            weights = None if support.weights is None else support.weights.double().numpy()
+            model.fit(coordinates, targets, sample_weight=weights)
         rows = torch.from_numpy(model.coef_) @ basis * scale
         intercepts = torch.from_numpy(model.intercept_)
         if binary:

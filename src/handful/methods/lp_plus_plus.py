@@ -29,7 +29,7 @@ from handful.functional.normalise import unit
 from handful.functional.step_sizes import blend_step, first_blend, weight_step
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import batches_by_size, seed_of
+from handful.methods.training import batches_by_size, seed_of, weights_of
 
 __all__ = ["LPPlusPlus"]
 
@@ -69,7 +69,7 @@ class LPPlusPlus(Head):
     paper = "Huang et al. 2024, arXiv 2404.02285"
     search = Search(train={"steps": (30, 100, 300)})
     learned = trained = ("weight_", "bias_", "blend_")
-    choices = {"alpha_grad": ("fresh", "accumulate")}
+    choices = {**Head.choices, "alpha_grad": ("fresh", "accumulate")}
 
     weight_: npt.NDArray[np.float32]
     bias_: npt.NDArray[np.float32]
@@ -82,6 +82,7 @@ class LPPlusPlus(Head):
         steps: int = 300,
         alpha_grad: str = "fresh",
         random_bias: bool = False,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -90,13 +91,14 @@ class LPPlusPlus(Head):
         self.steps = steps
         self.alpha_grad = alpha_grad
         self.random_bias = random_bias
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
 
     @classmethod
     def _learn_many(cls, heads: Sequence[Self], supports: Sequence[Support]) -> None:
-        for run in batches_by_size(heads, supports, ("alpha_grad", "random_bias")):
+        for run in batches_by_size(heads, supports, ("alpha_grad", "random_bias", "class_weight")):
             first = run.heads[0]
             # Heads that differ in the number of steps only are one run, read at several steps.
             biases = [_first_bias(h, s) for h, s in zip(run.heads, run.supports, strict=True)]
@@ -129,6 +131,10 @@ class LPPlusPlus(Head):
         )
         return x @ weight.T + bias + blend * (x @ text.T)
 
+    def _names(self, features: Tensor) -> Tensor:
+        blend, text = (torch.from_numpy(a).double() for a in (self.blend_, self.text_))
+        return blend * (unit(features) @ text.T)
+
 
 Parameters = tuple[Tensor, Tensor, Tensor]
 
@@ -143,16 +149,20 @@ def _descend(
     labels = torch.stack([s.labels for s in supports]).repeat_interleave(n_views, dim=1)
     text = torch.stack([s.text for s in supports])
     targets = torch.nn.functional.one_hot(labels, text.shape[1]).to(x)
+    weights = weights_of(supports)
+    if weights is None:
+        weights = torch.ones(len(x), supports[0].labels.shape[0])
+    weights = weights.repeat_interleave(n_views, dim=1)[..., None]
     similarity = x @ text.mT
     n = x.shape[1]
     basis = None
     if n < x.shape[2]:
         left, spread, basis = torch.linalg.svd(x, full_matrices=False)
         x = left * spread[:, None]
-    weight = targets.mT @ x / n_views
+    weight = (weights * targets).mT @ x / n_views
     blend = first_blend(similarity, labels)[:, None].expand_as(bias).clone()
-    weight_rate = weight_step(x).float()[:, None, None]
-    blend_rate = blend_step(similarity)[:, None]
+    weight_rate = weight_step(weights.sqrt() * x).float()[:, None, None]
+    blend_rate = blend_step(weights.sqrt() * similarity)[:, None]
     weight_speed, bias_speed, slope = map(torch.zeros_like, (weight, bias, blend))
     found = {}
     for step in range(max(wanted) + 1):
@@ -160,7 +170,7 @@ def _descend(
             full = weight if basis is None else weight @ basis
             found[step] = (full, bias.clone(), blend.clone())
         logits = x @ weight.mT + bias[:, None] + blend[:, None] * similarity
-        error = (torch.softmax(logits, dim=2) - targets) / n
+        error = (torch.softmax(logits, dim=2) - targets) / (n / weights)
         weight_speed = _MOMENTUM * weight_speed + error.mT @ x
         bias_speed = _MOMENTUM * bias_speed + error.sum(dim=1)
         now = (error * similarity).sum(dim=1)

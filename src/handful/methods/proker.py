@@ -72,7 +72,7 @@ class ProKeR(Head):
     )
     learned = ("keys_", "key_labels_", "coefficients_")
     least = {"penalty": 1e-6}
-    choices = {"target": ("probability", "logit")}
+    choices = {**Head.choices, "target": ("probability", "logit")}
 
     keys_: npt.NDArray[np.float32]
     key_labels_: npt.NDArray[np.int64]
@@ -87,6 +87,7 @@ class ProKeR(Head):
         penalty: float = 0.01,
         target: str = "probability",
         height: float = 30.0,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -97,6 +98,7 @@ class ProKeR(Head):
         self.penalty = penalty
         self.target = target
         self.height = height
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -114,9 +116,9 @@ class ProKeR(Head):
         The class embeddings stay as they are.
         """
         keys, residual = self._keys(), self._residual()
-        left = Spectrum.of(cache_kernel(keys @ keys.T, self.sharpness)).leave_one_out(
-            residual, self.penalty
-        )
+        root = self._roots()
+        kernel = root * cache_kernel(keys @ keys.T, self.sharpness) * root.T
+        left = Spectrum.of(kernel).leave_one_out(root * residual, self.penalty) / root
         prior = self._prior(keys)
         return (prior + self.blend * (self._targets() - left - prior)).numpy()
 
@@ -127,12 +129,20 @@ class ProKeR(Head):
 
     def _solve(self) -> None:
         keys = self._keys()
-        kernel = cache_kernel(keys @ keys.T, self.sharpness)
-        found = coefficients(kernel, self._residual(), self.penalty)
+        root = self._roots()
+        kernel = root * cache_kernel(keys @ keys.T, self.sharpness) * root.T
+        found = root * coefficients(kernel, root * self._residual(), self.penalty)
         self.coefficients_ = found.float().contiguous().numpy()
 
     def _keys(self) -> Tensor:
         return unit(torch.from_numpy(self.keys_).double())
+
+    def _roots(self) -> Tensor:
+        """√w ``(n, 1)``: rows scaled by it make of the penalised sum the weighted one."""
+        weights = self._weights(torch.from_numpy(self.key_labels_))
+        if weights is None:
+            return torch.ones(len(self.key_labels_), 1, dtype=torch.float64)
+        return weights.double().sqrt()[:, None]
 
     def _targets(self) -> Tensor:
         one_hot = torch.nn.functional.one_hot(
@@ -165,14 +175,16 @@ class ProKeR(Head):
         self, features: Tensor, points: Sequence[Mapping[str, float]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (f₀, (f − f₀) / α): one decomposition for all penalties of a sharpness."""
-        base, keys, residual = self._prior(features), self._keys(), self._residual()
+        base, keys, root = self._prior(features), self._keys(), self._roots()
+        residual = root * self._residual()
         affinity, own = unit(features) @ keys.T, keys @ keys.T
         solved = None
         for point in points:
             sharpness = point.get("sharpness", self.sharpness)
             if sharpness != solved:
-                spectrum, solved = Spectrum.of(cache_kernel(own, sharpness)), sharpness
-                left = cache_kernel(affinity, sharpness) @ spectrum.vectors
+                kernel = root * cache_kernel(own, sharpness) * root.T
+                spectrum, solved = Spectrum.of(kernel), sharpness
+                left = cache_kernel(affinity, sharpness) @ (root * spectrum.vectors)
                 right = spectrum.vectors.T @ residual
             shrink = spectrum.values + point.get("penalty", self.penalty)
             yield base, left @ (right / shrink[:, None])

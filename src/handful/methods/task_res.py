@@ -37,7 +37,7 @@ from handful.functional.normalise import unit
 from handful.functional.task_residual import residual_text
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["TaskRes"]
 
@@ -90,6 +90,7 @@ class TaskRes(Head):
         enhanced: bool = False,
         epochs: int = 0,
         lr: float = 2e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -100,6 +101,7 @@ class TaskRes(Head):
         self.enhanced = enhanced
         self.epochs = epochs
         self.lr = lr
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -136,6 +138,7 @@ class TaskRes(Head):
             torch.stack([s.labels for s in supports]),
             _recipe(epochs, heads[0].lr),
             seeds,
+            weights=weights_of(supports),
         )
         for head, row in zip(heads, residual, strict=True):
             head.residual_ = row.numpy()
@@ -156,7 +159,13 @@ class TaskRes(Head):
         start = torch.eye(width)[None]
         recipe = _recipe(epochs=50, lr=1e-4)
         (projection,) = train(
-            [start], logits, [support.samples()], support.labels[None], recipe, [seed]
+            [start],
+            logits,
+            [support.samples()],
+            support.labels[None],
+            recipe,
+            [seed],
+            weights=weights_of([support]),
         )
         self.projection_ = projection[0].numpy()
 

@@ -28,7 +28,7 @@ from handful.functional.kernel import cache_kernel, cache_votes
 from handful.functional.normalise import unit
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
-from handful.methods.training import Recipe, batches_by_size, seed_of, train
+from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
 __all__ = ["TipAdapter", "TipAdapterF"]
 
@@ -71,6 +71,7 @@ class TipAdapter(Head):
         *,
         blend: float = 1.0,
         sharpness: float = 5.5,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -78,6 +79,7 @@ class TipAdapter(Head):
         self.class_embeddings = class_embeddings
         self.blend = blend
         self.sharpness = sharpness
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -96,9 +98,10 @@ class TipAdapter(Head):
         base = self._zero_shot(features)
         affinity = unit(features) @ torch.from_numpy(self.keys_).double().T
         labels = torch.from_numpy(self.key_labels_)
+        weights = self._weights(labels)
         for point in points:
             sharpness = point.get("sharpness", self.sharpness)
-            yield base, cache_votes(affinity, labels, len(self.classes_), sharpness)
+            yield base, cache_votes(affinity, labels, len(self.classes_), sharpness, weights)
 
 
 class TipAdapterF(TipAdapter):
@@ -133,6 +136,7 @@ class TipAdapterF(TipAdapter):
         train_sharpness: float = 5.5,
         epochs: int = 20,
         lr: float = 1e-3,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -141,6 +145,7 @@ class TipAdapterF(TipAdapter):
             class_embeddings,
             blend=blend,
             sharpness=sharpness,
+            class_weight=class_weight,
             class_names=class_names,
             logit_scale=logit_scale,
             random_state=random_state,
@@ -156,6 +161,9 @@ class TipAdapterF(TipAdapter):
             first = run.heads[0]
             labels = torch.stack([s.labels for s in run.supports])
             values = torch.nn.functional.one_hot(labels, run.supports[0].n_classes).float()
+            weights = weights_of(run.supports)
+            if weights is not None:
+                values = values * weights[..., None]
             text = torch.stack([s.text for s in run.supports]).mT
             keys = torch.stack([s.keys() for s in run.supports])
 
@@ -177,6 +185,7 @@ class TipAdapterF(TipAdapter):
                 labels,
                 recipe,
                 [seed_of(h) for h in run.heads],
+                weights=weights,
             )
             for head, support, row in zip(run.heads, run.supports, trained, strict=True):
                 head.keys_ = row.numpy()

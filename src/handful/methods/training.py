@@ -17,7 +17,7 @@ from torch import Tensor
 
 from handful.methods.head import Head, Support
 
-__all__ = ["Recipe", "Runs", "batches_by_size", "seed_of", "train"]
+__all__ = ["Recipe", "Runs", "batches_by_size", "seed_of", "train", "weights_of"]
 
 AnyHead = TypeVar("AnyHead", bound=Head)
 
@@ -103,6 +103,14 @@ def seed_of(head: Head) -> int:
     return int(head.random_state)
 
 
+def weights_of(supports: Sequence[Support]) -> Tensor | None:
+    """Return how much each image of each support counts ``(R, n)``; None: all the same."""
+    if all(s.weights is None for s in supports):
+        return None
+    ones = torch.ones(len(supports[0].labels))
+    return torch.stack([ones if s.weights is None else s.weights for s in supports])
+
+
 def train(
     start: Sequence[Tensor],
     logits: Callable[..., Tensor],
@@ -111,13 +119,14 @@ def train(
     recipe: Recipe,
     seeds: Sequence[int],
     *,
+    weights: Tensor | None = None,
     penalty: Callable[..., Tensor] | None = None,
     rates: Sequence[float] | None = None,
     decays: Sequence[float] | None = None,
     draw: Callable[[torch.Generator], Tensor] | None = None,
     proximal: Callable[[list[Tensor], float], None] | None = None,
 ) -> list[Tensor]:
-    """Minimise mean cross-entropy of each of R runs.
+    """Minimise the mean, maybe weighted, of the cross-entropy of each of R runs.
 
     Args:
         start: parameters, each ``(R, …)``; copied, never changed in place.
@@ -127,6 +136,8 @@ def train(
         labels: ``(R, n)``.
         recipe: the recipe.
         seeds: one per run.
+        weights: how much each sample counts, of mean 1 ``(R, n)``; None: 1. A step divides the
+            weighted sum by the number of samples in it, so that an epoch adds up to all of them.
         penalty: ``penalty(*parameters) → (R,)``, added to the cross-entropy of each run.
         rates: factor on the learning rate of each parameter; None: 1.
         decays: weight decay of each parameter; None: the recipe's.
@@ -155,8 +166,12 @@ def train(
         targets = labels.gather(1, rows)
         chance = {"drawn": torch.stack([draw(g) for g in generators])} if draw else {}
         loss = torch.nn.functional.cross_entropy(
-            logits(x, *parameters, **chance).flatten(0, 1), targets.flatten(), reduction="sum"
+            logits(x, *parameters, **chance).flatten(0, 1),
+            targets.flatten(),
+            reduction="sum" if weights is None else "none",
         )
+        if weights is not None:
+            loss = (loss * weights.gather(1, rows).flatten()).sum()
         loss = loss / rows.shape[1]
         if penalty is not None:
             loss = loss + penalty(*parameters).sum()

@@ -68,7 +68,7 @@ class WiseFT(Head):
     paper = "Wortsman et al. 2022, arXiv 2109.01903"
     search = Search(blend="blend", blend_limit=1.0)
     most = {"blend": 1}
-    choices = {"base": (*WEIGHTS, *LOGITS)}
+    choices = {**Head.choices, "base": (*WEIGHTS, *LOGITS)}
     uses_prompts = True  # cross-modal does
     learned = tuple(dict.fromkeys(name for base in _BASES for name in base.learned))
     trained = tuple(dict.fromkeys(name for base in _BASES for name in base.trained))
@@ -80,6 +80,7 @@ class WiseFT(Head):
         base: str = "zs-lp",
         blend: float = 0.5,
         epochs: int = 0,
+        class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
@@ -88,6 +89,7 @@ class WiseFT(Head):
         self.base = base
         self.blend = blend
         self.epochs = epochs
+        self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -116,7 +118,12 @@ class WiseFT(Head):
     def _untrained(self) -> Head:
         epochs = {"epochs": self.epochs} if self.epochs else {}
         kind = registry.get(self.base)
-        return kind(logit_scale=self.logit_scale, random_state=self.random_state, **epochs)
+        return kind(
+            class_weight=self.class_weight,
+            logit_scale=self.logit_scale,
+            random_state=self.random_state,
+            **epochs,
+        )
 
     @classmethod
     def _learn_many(cls, heads: Sequence[Self], supports: Sequence[Support]) -> None:
@@ -133,6 +140,10 @@ class WiseFT(Head):
 
     def _logits(self, features: Tensor) -> Tensor:
         return residual_blend(self.base_._logits(features), self._zero_shot(features), self.blend)
+
+    def _names(self, features: Tensor) -> Tensor:
+        base = self._zero_shot(features)
+        return residual_blend(self.base_._names(features), base, self.blend)
 
     def _sweep(
         self, features: Tensor, points: Sequence[Mapping[str, float]]

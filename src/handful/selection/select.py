@@ -13,7 +13,9 @@ from handful.errors import InputError, did_you_mean
 from handful.functional.folds import make_folds
 from handful.methods import registry
 from handful.methods.head import Head
+from handful.methods.settings import Settings
 from handful.selection.candidates import Candidate, HeldOut, Judge, Trial
+from handful.selection.choice import choose, on_border
 from handful.selection.plateau import middle_of_plateau
 from handful.task import FewShotTask
 
@@ -22,6 +24,8 @@ __all__ = [
     "Policy",
     "Selection",
     "check_encoders",
+    "check_known",
+    "check_policy",
     "check_request",
     "choose_policy",
     "held_out",
@@ -80,8 +84,8 @@ def check_request(method: str, policy: str | None, settings: Mapping[str, Any]) 
     Raises:
         InputError: with the nearest name that does exist.
     """
-    _check_settings(registry.get(method), settings)
-    _check_policy(policy)
+    check_known(registry.get(method), settings)
+    check_policy(policy)
 
 
 def check_encoders(method: str | type[Head], encoders: Sequence[str]) -> None:
@@ -111,7 +115,7 @@ def choose_policy(task: FewShotTask, policy: str | None) -> Policy:
     Raises:
         InputError: the policy is unknown, or the task does not allow it.
     """
-    _check_policy(policy)
+    check_policy(policy)
     if policy == "val" and task.X_val is None:
         raise InputError(
             "selection 'val' needs validation images, and there are none: give a validation "
@@ -161,7 +165,7 @@ def select(
         InputError: unknown method, setting or policy, or labels that have no row.
     """
     kind = registry.get(method) if isinstance(method, str) else method
-    _check_settings(kind, given)
+    check_known(kind, given)
     check_encoders(kind, [f"features of width {width}" for width in task.widths or ()])
     _check_projection(kind, task)
     chosen_policy = choose_policy(task, policy)
@@ -175,7 +179,7 @@ def select(
     trials = trials_of(task, chosen_policy, random_state)
     judge = Judge(kind, task, trials, given, random_state)
     candidates = _search(judge)
-    chosen = _choose(candidates, judge)
+    chosen = choose(candidates, judge.search, judge.default)
     settings = candidates[chosen].settings
     train = {name: settings[name] for name in judge.search.train}
     if chosen_policy == "val":
@@ -189,7 +193,7 @@ def select(
         accuracy=candidates[chosen].correct / len(candidates[chosen].right),
         images=len(candidates[chosen].right),
         folds=len(trials) if chosen_policy == "cv" else 0,
-        border=_on_border(settings, judge),
+        border=on_border(settings, judge.search),
         trace=tuple({**c.settings, "correct": c.correct} for c in candidates),
         candidates=tuple(candidates),
         chosen=chosen,
@@ -230,7 +234,12 @@ def _folds(task: FewShotTask, seed: int) -> list[Any]:
     return make_folds(labels, task.groups, seed=seed)
 
 
-def _check_policy(policy: str | None) -> None:
+def check_policy(policy: str | None) -> None:
+    """Refuse a policy that does not exist.
+
+    Raises:
+        InputError: with the nearest name that does exist.
+    """
     if policy is not None and policy not in POLICIES:
         raise InputError(
             f"there is no selection policy '{policy}'.{did_you_mean(policy, POLICIES)} "
@@ -238,7 +247,12 @@ def _check_policy(policy: str | None) -> None:
         )
 
 
-def _check_settings(kind: type[Head], given: Mapping[str, Any]) -> None:
+def check_known(kind: type[Settings], given: Mapping[str, Any]) -> None:
+    """Refuse settings that a method does not have, or values that they cannot have.
+
+    Raises:
+        InputError: with the nearest name that does exist.
+    """
     known = set(kind().settings())
     for name in given:
         if name not in known:
@@ -300,27 +314,3 @@ def _halve(judge: Judge, name: str, candidates: list[Candidate]) -> list[Candida
         else:
             right = middle
     return [found[value] for value in sorted(found)]
-
-
-def _choose(candidates: Sequence[Candidate], judge: Judge) -> int:
-    """Return the position of the choice: best first over what is trained, then over the sweep."""
-    positions = list(range(len(candidates)))
-    for name in (*judge.search.train, *judge.search.sweep):
-        values = sorted({candidates[i].settings[name] for i in positions})
-        scores = [
-            max(candidates[i].correct for i in positions if candidates[i].settings[name] == value)
-            for value in values
-        ]
-        taken = values[middle_of_plateau(values, scores, judge.default(name))]
-        positions = [i for i in positions if candidates[i].settings[name] == taken]
-    return max(positions, key=lambda i: candidates[i].correct)
-
-
-def _on_border(settings: Mapping[str, float], judge: Judge) -> tuple[str, ...]:
-    """Name settings at an end of a grid that could have been wider; 0 and 1 of a share cannot."""
-    axes = {**judge.search.train, **judge.search.sweep}
-    return tuple(
-        name
-        for name, values in axes.items()
-        if values[0] > 0 and not values[0] < settings[name] < values[-1]
-    )

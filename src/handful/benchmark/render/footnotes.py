@@ -40,7 +40,7 @@ def footnotes(table: Table, summary: Summary) -> list[str]:
     if any(figure.settings_fixed for figure in figures):
         found.append(
             "‡: not chosen by cv but the documented defaults (fixed), because no image could be"
-            " held out."
+            " held out, or the method trains inside the encoder."
         )
     if table.uncounted:
         found.append(

@@ -35,19 +35,23 @@ class CheckpointTexts:
         model: the model.
         tokenizer: its tokenizer.
         family: how it reads texts.
+
+    Attributes:
+        model: the model.
+        context: tokens that a text may have.
     """
 
     def __init__(self, model: Any, tokenizer: Any, family: Family) -> None:
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self._family = family
-        self._context: int = family.context or model.config.text_config.max_position_embeddings
+        self.context: int = family.context or model.config.text_config.max_position_embeddings
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        return embedding(self._model.get_text_features(**self._inputs(texts)))
+        return embedding(self.model.get_text_features(**self.inputs(texts)))
 
     def pooled(self, texts: Sequence[str]) -> torch.Tensor:
-        output = self._model.text_model(**self._inputs(texts))
+        output = self.model.text_model(**self.inputs(texts))
         if getattr(output, "pooler_output", None) is None:
             states: torch.Tensor = output.last_hidden_state[:, 0]  # a BERT without pooling layer
             return states
@@ -55,21 +59,28 @@ class CheckpointTexts:
 
     def token_ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(
-            clean(text, self._family.clean), truncation=True, max_length=self._context
+            clean(text, self._family.clean), truncation=True, max_length=self.context
         )["input_ids"]
         return ids
 
-    def _inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    @property
+    def padding(self) -> int:
+        """The token that fills up texts."""
+        token: int = self._tokenizer.pad_token_id
+        return token
+
+    def inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return texts as the model takes them."""
         tokens = self._tokenizer(
             [clean(text, self._family.clean) for text in texts],
             padding=True if self._family.cut else "max_length",
             truncation=True,
-            max_length=self._context,
+            max_length=self.context,
             return_attention_mask=True,
             return_tensors="pt",
         )
         names = ("input_ids", "attention_mask") if self._family.masked else ("input_ids",)
-        return {name: tokens[name].to(self._model.device) for name in names}
+        return {name: tokens[name].to(self.model.device) for name in names}
 
 
 def clean(text: str, how: str) -> str:

@@ -107,19 +107,19 @@ class LiteEncoder:
         Returns:
             float32 ``(M, 1280)``, not normalised.
         """
-        mapped = apply_map(self._text_tower(texts), self._map)
+        mapped = apply_map(self.text_tower(texts), self.join)
         return mapped.float().numpy()
 
     @cached_property
-    def _text_tower(self) -> TextTower:
+    def text_tower(self) -> TextTower:
         from handful.encoders.lite.text_tower import TextTower
 
         return TextTower(*text_files())
 
     @cached_property
-    def _map(self) -> Map:
+    def join(self) -> Map:
         return derived("join", join_recipe(), self._fit_map)
 
     def _fit_map(self) -> Map:
-        names = self._text_tower(imagenet_names())
+        names = self.text_tower(imagenet_names())
         return ridge_map(names, centred_unit_rows(self._weights["_fc.weight"]))

@@ -29,7 +29,7 @@ class TextTower:
     """
 
     def __init__(self, weights: Path, tokenizer: Path) -> None:
-        self._tokenizer = PreTrainedTokenizerFast(
+        self.tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(tokenizer), pad_token="[PAD]", model_max_length=MAX_TOKENS
         )
         config = BertConfig(
@@ -42,9 +42,9 @@ class TextTower:
         # Not from_pretrained: it draws a progress bar. The fork keeps the random start of the
         # layers, which the weights then replace, out of the caller's generator.
         with torch.random.fork_rng(devices=[]):
-            self._model = BertModel(config, add_pooling_layer=False).eval()
+            self.model = BertModel(config, add_pooling_layer=False).eval()
         tensors = load_file(weights)
-        self._model.load_state_dict({name: tensors[name] for name in self._model.state_dict()})
+        self.model.load_state_dict({name: tensors[name] for name in self.model.state_dict()})
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
@@ -53,7 +53,7 @@ class TextTower:
         return torch.cat(parts) if parts else torch.empty(0, 384)
 
     def _batch(self, texts: list[str]) -> torch.Tensor:
-        tokens = self._tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        states = self._model(**tokens).last_hidden_state
+        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        states = self.model(**tokens).last_hidden_state
         mask = tokens["attention_mask"].unsqueeze(-1)
         return F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)

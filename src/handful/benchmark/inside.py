@@ -1,0 +1,84 @@
+"""A run of a method that trains inside the encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from handful.benchmark.pictures import Pictures
+from handful.features.store import FeatureStore
+from handful.selection.select import Selection
+from handful.selection.select_tuning import select_tuning
+from handful.tuning.images import TrainingImages
+from handful.tuning.tuned_encoder import TunedEncoder
+
+__all__ = ["Inside", "learn_inside"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """An encoder that has learnt a draw, with what a head has for the line of a run.
+
+    Attributes:
+        encoder: with its trained part.
+        selection_: how its settings came about.
+    """
+
+    encoder: TunedEncoder
+    selection_: Selection
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings of the method."""
+        return self.encoder.tuning.settings()
+
+    def trained_parameters(self) -> int:
+        """Return how many numbers an optimiser set."""
+        return self.encoder.trained_parameters()
+
+    def predict_proba(self, images: TrainingImages) -> npt.NDArray[np.float64]:
+        """Return probabilities ``(M, C)``."""
+        logits = self.encoder.logits(images, FeatureStore()).astype(np.float64)
+        found: npt.NDArray[np.float64] = softmax(logits, axis=1)
+        return found
+
+    def answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Return the class of each picture ``(M, S, S, 3)``; class embeddings are known."""
+        features = self.encoder.sees_as.encode_images(pixels)
+        found: npt.NDArray[np.int64] = (features @ self.encoder.class_embeddings.T).argmax(1)
+        return found
+
+
+def learn_inside(
+    method: str,
+    pictures: Pictures,
+    support: TrainingImages,
+    validation: TrainingImages | None,
+    seed: int,
+    **given: Any,
+) -> Inside:
+    """Choose settings, on validation images where there are any, and train.
+
+    Args:
+        method: a name of :func:`handful.tuning.names`.
+        pictures: tell the encoder and the prompts; no other image of theirs is looked at.
+        support: to train on.
+        validation: where the policy is ``val``.
+        seed: of everything random.
+        **given: settings.
+    """
+    tuned, selection = select_tuning(
+        method,
+        pictures.encoder,
+        support,
+        pictures.prompts,
+        "fixed" if validation is None else "val",
+        validation=validation,
+        random_state=seed,
+        store=FeatureStore(),
+        **given,
+    )
+    return Inside(tuned, selection)
