@@ -579,18 +579,16 @@ def test_a_prior_and_a_coverage_do_not_go_together(fitted) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (
-            {"prior": {"rad": 1.0}},
-            "the prior name 'rad', .* of the classes. Did you mean 'red'",
-        ),
-        ({"prior": {"red": -1.0}}, "the prior are .*: expected numbers from 0 to 1"),
-        ({"prior": {"red": float("nan")}}, "expected numbers from 0 to 1"),
+        ({"prior": {"rad": 1.0}}, "a prior is given for 'rad', .* Did you mean 'red'"),
+        ({"prior": {"red": -1.0}}, "the prior of 'red' is -1.0: expected a number from 0 to 1"),
+        ({"prior": {"red": float("nan")}}, "the prior of 'red' is nan"),
+        ({"prior": {"red": float("inf")}}, "the prior of 'red' is inf"),
         ({"prior": {"red": 0.0}}, "the prior is 0 for every class: give the share of each class"),
         ({"prior": {}}, "the prior is 0 for every class"),
-        ({"thresholds": {"rad": 0.5}}, "thresholds name 'rad', .* Did you mean 'red'"),
-        ({"thresholds": {"red": 1.5}}, "expected probabilities from 0 to 1"),
-        ({"thresholds": 1.5}, "the thresholds are 1.5: expected probabilities from 0 to 1"),
-        ({"thresholds": float("nan")}, "expected"),
+        ({"thresholds": {"rad": 0.5}}, "a threshold is given for 'rad', .* Did you mean 'red'"),
+        ({"thresholds": {"red": 1.5}}, "threshold of 'red' is 1.5: expected a probability from 0"),
+        ({"thresholds": 1.5}, "the threshold of 'blue' is 1.5: expected a probability"),
+        ({"thresholds": float("nan")}, "is nan: expected a probability from 0 to 1"),
     ],
     ids=str,
 )

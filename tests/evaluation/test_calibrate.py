@@ -259,3 +259,28 @@ def test_nonsense_is_refused(wrong: dict) -> None:
 def test_what_is_not_even_an_object_with_its_parts_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="no calibration"):
         Calibration.from_json(wrong)  # type: ignore[arg-type]
+
+
+def test_at_one_shot_names_that_claim_too_much_do_not_soften_a_head_that_learnt() -> None:
+    """Random names are wrong mostly: a temperature above 1 for them, and none for others."""
+    generator = np.random.default_rng(3)
+    X = np.eye(8, 16) + 0.1 * generator.normal(size=(8, 16))
+    task = FewShotTask(
+        X, np.arange(8), class_embeddings=generator.normal(size=(8, 16)), logit_scale=100.0
+    )
+    names, head = (select(method, task, "fixed") for method in ("zero-shot", "tip-adapter"))
+    assert calibrate(None, head=names, task=task).temperature > 1
+    assert calibrate(None, head=head, task=task).temperature == 1
+
+
+def test_best_is_left_alone_where_the_folds_could_not_fit_its_mixture() -> None:
+    """With two images per class the heads in the folds have one; with four they are alike."""
+    generator = np.random.default_rng(4)
+    for shots, kind in ((2, "none"), (4, "temperature")):
+        y = np.repeat(np.arange(6), shots)
+        X = np.eye(6, 16)[y] + 0.3 * generator.normal(size=(len(y), 16))
+        task = FewShotTask(X, y, class_embeddings=np.eye(6, 16))
+        head = select("best", task)
+        assert calibrate(held_out(head, task), head=head, task=task).kind == kind
+        other = select("gda", task)
+        assert calibrate(held_out(other, task), head=other, task=task).kind == "temperature"

@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from handful.benchmark.pictures import Pictures
+from handful.benchmark.cost import Cost, cost_of, timed
+from handful.benchmark.protocols import Draw
+from handful.benchmark.sources import Source
 from handful.features.store import FeatureStore
 from handful.selection.select import Selection
 from handful.selection.select_tuning import select_tuning
 from handful.tuning.images import TrainingImages
 from handful.tuning.tuned_encoder import TunedEncoder
 
-__all__ = ["Inside", "learn_inside"]
+__all__ = ["Inside", "run_inside"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,33 +54,43 @@ class Inside:
         return found
 
 
-def learn_inside(
-    method: str,
-    pictures: Pictures,
-    support: TrainingImages,
-    validation: TrainingImages | None,
-    seed: int,
-    **given: Any,
-) -> Inside:
-    """Choose settings, on validation images where there are any, and train.
+def run_inside(
+    method: str, source: Source, drawn: Draw, *, judge: bool, seed: int, **given: Any
+) -> tuple[Inside, Cost, npt.NDArray[np.float64], float]:
+    """Choose settings, train, and answer for the test images.
 
     Args:
         method: a name of :func:`handful.tuning.names`.
-        pictures: tell the encoder and the prompts; no other image of theirs is looked at.
-        support: to train on.
-        validation: where the policy is ``val``.
+        source: with its pictures.
+        drawn: which of them are what.
+        judge: whether validation images may be looked at.
         seed: of everything random.
         **given: settings.
+
+    Returns:
+        What was trained, its cost, probabilities of the test images and the seconds they took.
     """
-    tuned, selection = select_tuning(
-        method,
-        pictures.encoder,
-        support,
-        pictures.prompts,
-        "fixed" if validation is None else "val",
-        validation=validation,
-        random_state=seed,
-        store=FeatureStore(),
-        **given,
-    )
-    return Inside(tuned, selection)
+    pictures, labels = source.pictures, source.labels
+    assert pictures is not None
+    judged = drawn.validation if judge else None
+    support = pictures.of(drawn.support, labels)
+    validation = None if judged is None else pictures.of(judged, labels)
+    pixels = pictures.shown(drawn.test)
+
+    def fit() -> Inside:
+        found = select_tuning(
+            method,
+            pictures.encoder,
+            support,
+            pictures.prompts,
+            "fixed" if validation is None else "val",
+            validation=validation,
+            random_state=seed,
+            store=FeatureStore(),
+            **given,
+        )
+        return Inside(*found)
+
+    learnt, cost = cost_of(fit, lambda found: found.answer(pixels), len(pixels))
+    probabilities, seconds = timed(lambda: learnt.predict_proba(pictures.of(drawn.test, labels)))
+    return learnt, cost, probabilities, seconds.passed

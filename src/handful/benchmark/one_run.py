@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from handful.benchmark.cost import Cost, Seconds, cost_of, peak_memory, timed
-from handful.benchmark.inside import Inside, learn_inside
+from handful.benchmark.inside import Inside, run_inside
 from handful.benchmark.pictures import SHOWN
 from handful.benchmark.protocols import Draw
 from handful.benchmark.sources import Source
@@ -33,9 +33,6 @@ from handful.selection.select import choose_policy, select
 from handful.task import FewShotTask
 
 __all__ = ["Run", "learn", "run_once", "task_of"]
-
-# What has learnt, its cost, probabilities (M, C) of the test images and the seconds they took.
-_Outcome = tuple[Head | Inside, Cost, npt.NDArray[Any], float]
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,18 @@ def learn(run: Run, task: FewShotTask) -> Head:
 
 def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[str, Any]:
     """Run, and return the line of the results file."""
+    learnt: Head | Inside
     if is_tuning(run.method):
-        learnt, cost, probabilities, seconds = _inside(run, source, drawn)
+        learnt, cost, probabilities, seconds = run_inside(
+            run.method,
+            source,
+            drawn,
+            judge=run.select == "val",
+            seed=run.seed,
+            **dict(run.settings),
+        )
     else:
-        learnt, cost, probabilities, seconds = _head(run, source, drawn, task)
+        learnt, cost, probabilities, seconds = _run_head(run, source, drawn, task)
     memory = peak_memory()
     labels = source.labels[drawn.test]
     found = evaluate_probabilities(probabilities, labels, _distinct(source.class_names))
@@ -147,29 +152,14 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
     }  # fmt: skip
 
 
-def _head(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> _Outcome:
+def _run_head(
+    run: Run, source: Source, drawn: Draw, task: FewShotTask
+) -> tuple[Head, Cost, npt.NDArray[Any], float]:
     X = source.image_features
     some = drawn.test[:SHOWN]
     head, cost = cost_of(lambda: learn(run, task), lambda h: h.predict_proba(X[some]), len(some))
     probabilities, seconds = timed(lambda: head.predict_proba(X[drawn.test]))
     return head, cost, probabilities, seconds.passed
-
-
-def _inside(run: Run, source: Source, drawn: Draw) -> _Outcome:
-    pictures, labels = source.pictures, source.labels
-    assert pictures is not None
-    judged = drawn.validation if run.select == "val" else None
-    support = pictures.of(drawn.support, labels)
-    validation = None if judged is None else pictures.of(judged, labels)
-    pixels = pictures.shown(drawn.test)
-
-    def fit() -> Inside:
-        given = dict(run.settings)
-        return learn_inside(run.method, pictures, support, validation, run.seed, **given)
-
-    learnt, cost = cost_of(fit, lambda found: found.answer(pixels), len(pixels))
-    probabilities, seconds = timed(lambda: learnt.predict_proba(pictures.of(drawn.test, labels)))
-    return learnt, cost, probabilities, seconds.passed
 
 
 def _inference(source: Source, cost: Cost, learnt: Head | Inside) -> dict[str, float]:

@@ -196,9 +196,11 @@ class Plan:
 
     def runs(self, source: Source) -> dict[tuple[int, int], list[Run]]:
         """Return the runs on one source, by shots and seed: all methods see the same draw."""
+        # However they were named: the same measures are the same run.
+        measures = tuple(one for one in MEASURES if one in self.measure)
         return {
             (k, seed): [
-                Run(source.digest, self.protocol, self.select, k, seed, method, pairs, self.measure)
+                Run(source.digest, self.protocol, self.select, k, seed, method, pairs, measures)
                 for method in self.methods
                 if not source.lacks(method)
                 for pairs in dict.fromkeys(tuple(sorted(g.items())) for g in self._given(method))

@@ -165,12 +165,25 @@ def measure_strangers(
 
 
 def task_without(task: FewShotTask, unseen: int) -> FewShotTask:
-    """Return the task without a class: neither its images nor its text."""
+    """Return the task without a class: neither its images nor its text.
+
+    Args:
+        task: labels are numbers, as in every run; with names it would not be known which row of the
+            text is whose.
+        unseen: number of the class.
+
+    Raises:
+        ValueError: labels are names.
+    """
+    if not np.issubdtype(task.y.dtype, np.integer):
+        raise ValueError("the labels of the task are names: expected numbers of classes")
     kept = np.flatnonzero(task.y != unseen)
     text = task.class_embeddings
     classes = len(text) if text is not None else int(task.y.max()) + 1
     rows = [c for c in range(classes) if c != unseen]
     judged = None if task.y_val is None else np.flatnonzero(task.y_val != unseen)
+    if judged is not None and not len(judged):
+        judged = None
     return replace(
         task,
         X=task.X[kept],

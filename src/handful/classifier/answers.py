@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def check_ask(classifier: FewShotClassifier, ask: Ask) -> None:
     for name, value, least in (("top", ask.top, 1), ("why", ask.why, 0)):
         if value < least:
             raise InputError(f"{name} is {value}: expected {least} or more.")
-    if ask.prior is not None and _of_classes(ask.prior, classes, "the prior").sum() == 0:
+    if ask.prior is not None and _of_classes(ask.prior, classes, "prior").sum() == 0:
         raise InputError("the prior is 0 for every class: give the share of each class.")
     _least(ask, classes)
     if ask.prior is not None and ask.coverage is not None:
@@ -145,8 +146,8 @@ def answers(
     logits = head.logits(X)
     probabilities = classifier.probabilities(logits)
     if ask.prior is not None:
-        new = _of_classes(ask.prior, classes, "the prior")
-        probabilities = with_prior(probabilities, classifier.prior, new / new.sum())
+        new = _of_classes(ask.prior, classes, "prior")
+        probabilities = with_prior(probabilities, classifier.prior, new / new.max())
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sets = None
     if ask.coverage is not None:
@@ -205,9 +206,13 @@ def _least(ask: Ask, classes: Sequence[str]) -> Floats | None:
     else:
         own = {label: value for label, value in given.items() if label}
         rest = float(given.get("", 0.0))
-        least = _of_classes({**dict.fromkeys(classes, rest), **own}, classes, "the thresholds")
-    if not ((least >= 0) & (least <= 1)).all():
-        raise InputError(f"the thresholds are {given}: expected probabilities from 0 to 1.")
+        least = _of_classes({**dict.fromkeys(classes, rest), **own}, classes, "threshold")
+    wrong = np.flatnonzero(~((least >= 0) & (least <= 1)))
+    if len(wrong):
+        raise InputError(
+            f"the threshold of '{classes[wrong[0]]}' is {least[wrong[0]]:g}: expected a "
+            "probability from 0 to 1."
+        )
     return least
 
 
@@ -243,10 +248,10 @@ def _of_classes(given: Mapping[str, float], classes: Sequence[str], what: str) -
     strangers = [label for label in given if label not in classes]
     if strangers:
         raise InputError(
-            f"{what} name '{strangers[0]}', which is none of the classes."
+            f"a {what} is given for '{strangers[0]}', which is none of the classes: leave it out."
             f"{did_you_mean(strangers[0], classes)}"
         )
-    values = np.array([float(given.get(label, 0.0)) for label in classes])
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise InputError(f"{what} are {dict(given)}: expected numbers from 0 to 1.")
-    return values
+    for label, value in given.items():
+        if not 0 <= value < math.inf:
+            raise InputError(f"the {what} of '{label}' is {value}: expected a number from 0 to 1.")
+    return np.array([float(given.get(label, 0.0)) for label in classes])

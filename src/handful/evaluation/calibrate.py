@@ -23,8 +23,11 @@ to 16 shots drawn from them, judged on those that were not drawn:
   the classes: from four images T was worse than none, from six it was better.
 * **At one shot** nothing can be held out from a head that learns, but the class names have seen
   none of the images. T of the names alone, on the support images, also suits the heads that start
-  from the names: it nearly halved their calibration error on CLIP features. Without text there is
-  no help, and the probabilities stay as they are.
+  from the names: it nearly halved their calibration error on CLIP features. It only sharpens them:
+  names that claim too much (with ``lite``) say nothing against a head that is right more often.
+  Without text there is no help, and the probabilities stay as they are.
+* **A head that fits its logits to likelihood itself** (``best``, from two images per class) is left
+  alone where those in the folds had too few images to do so: they are of another kind.
 * **Vector scaling**, a scale and a bias for each class, where there are ``PER_CLASS`` images per
   class, some classes clearly get too much or too little probability (a score test), and the
   cross-fitted likelihood is better by two standard errors, which is rare. It alone may change
@@ -71,6 +74,8 @@ def calibrate(
     Returns:
         Of kind ``none`` where too few images could be held out and there are no names to go by.
     """
+    if held is not None and head is not None and _is_likely_already(head, held):
+        return Calibration()
     if held is not None and _speaks(held):
         # What learns nothing from images must not do so here.
         vector = not isinstance(head, ZeroShot) and _vector_is_better(held)
@@ -85,8 +90,20 @@ def calibrate(
     learnt = fitted("temperature", names.logits, names.labels, names.groups)
     if isinstance(head, ZeroShot):
         return _told(learnt, names, "support")
-    # What is measured of the names says nothing about a head that learnt from these very images.
-    return Calibration("temperature", learnt.temperature, None, None, names.distinct, "support")
+    # What is measured of the names says nothing about a head that learnt from these very images,
+    # but that it is right more often: it needs no softening that they need.
+    temperature = min(learnt.temperature, 1.0)
+    return Calibration("temperature", temperature, None, None, names.distinct, "support")
+
+
+def _is_likely_already(head: Head, held: HeldOut) -> bool:
+    """Whether the head has fitted its logits to likelihood, which the heads in the folds had not.
+
+    Their temperature would say nothing about it.
+    """
+    classes = len(np.unique(held.labels))
+    in_fold, in_all = held.fitted / classes, held.support / classes
+    return held.source == "cross-validation" and in_fold < head.likely_from <= in_all
 
 
 def _told(learnt: Calibration, held: HeldOut, source: Source) -> Calibration:

@@ -79,6 +79,7 @@ class Best(Head):
     name = "best"
     summary = "names and images weighed by how well each does on the images; no settings to choose"
     paper = "handful; LDA as in arXiv 2402.04087, anchored regression after arXiv 2312.12730"
+    likely_from = 2  # below, nothing can be held out for the mixture
     learned = ("weight_", "bias_", "names_weight_")
     trained = ("weight_", "bias_")
     least = {"penalty": 1e-9, "shrinkage": 1e-3}

@@ -120,6 +120,8 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
     uses_prompts: ClassVar[bool] = False
     several_encoders: ClassVar[bool] = False
     before_projection: ClassVar[bool] = False  # works on features before the visual projection
+    # Images per class from which it fits its logits to held-out likelihood itself; 0: never.
+    likely_from: ClassVar[int] = 0
 
     # Given by the constructor of each subclass, as scikit-learn asks.
     class_embeddings: Array | None

@@ -12,6 +12,7 @@ from bad_inputs.place import Place, bad
 from safetensors.numpy import load, save
 
 CONFIG, WEIGHTS = "things/config.json", "things/model.safetensors"
+TRUST = "things/trust.safetensors"
 
 
 def _config(place: Place, change: Callable[[dict[str, Any]], object]) -> None:
@@ -20,14 +21,19 @@ def _config(place: Place, change: Callable[[dict[str, Any]], object]) -> None:
     place.write(CONFIG, json.dumps(config))
 
 
-def _weights(place: Place, change: Callable[[dict[str, Any]], object]) -> None:
+def _weights(
+    place: Place,
+    change: Callable[[dict[str, Any]], object],
+    file: str = WEIGHTS,
+    digest: str = "weights_sha256",
+) -> None:
     """Change the arrays and the digest of them: only what is in them can show it."""
-    arrays = load((place / WEIGHTS).read_bytes())
+    arrays = load((place / file).read_bytes())
     change(arrays)
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    place.write(WEIGHTS, content)
-    digest = hashlib.sha256(content).hexdigest()
-    _config(place, lambda config: config.update(weights_sha256=digest))
+    place.write(file, content)
+    found = hashlib.sha256(content).hexdigest()
+    _config(place, lambda config: config.update({digest: found}))
 
 
 @bad("no such classifier")
@@ -103,6 +109,30 @@ def no_fit(place: Place) -> None:
 @bad("a classifier with NaN")
 def nan(place: Place) -> None:
     _weights(place, lambda arrays: arrays["text_"].__setitem__((0, 0), np.nan))
+
+
+@bad("a classifier without `trust.safetensors`")
+def no_trust(place: Place) -> None:
+    (place / TRUST).unlink()
+
+
+@bad("a classifier whose `trust.safetensors` is cut short")
+def half_trust(place: Place) -> None:
+    place.write(TRUST, (place / TRUST).read_bytes()[:-100])
+
+
+@bad("a classifier with support images of another encoder")
+def other_support(place: Place) -> None:
+    def narrower(arrays: dict[str, Any]) -> None:
+        arrays["evidence.features"] = arrays["evidence.features"][:, :64]
+
+    _weights(place, narrower, TRUST, "trust_sha256")
+
+
+@bad("a classifier saved before there were sets")
+def of_before(place: Place) -> None:
+    _config(place, lambda config: (config.pop("trust"), config.pop("trust_sha256")))
+    (place / TRUST).unlink()
 
 
 @bad("a classifier with fewer names than classes")
