@@ -378,3 +378,23 @@ def test_efficiency_of_lines_without_it() -> None:
 def test_efficiency_of_nothing() -> None:
     with pytest.raises(InputError, match="there is no run in these results"):
         efficiency_tables([results([])])
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from handful.cli.main import main
+
+    def said(*more: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", "efficiency", str(file), *more])
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    file, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    file.write_text(json.dumps(line("coop", 0.6, 2, 1)) + "\n")
+    (table,) = efficiency_tables([read_results(file)])
+    printed = said()
+    assert table.title in printed and table.note in printed
+    assert "".join(table.rows[0]) in "".join(printed.split())
+    assert json.loads(said("--json"))["tables"][0]["rows"] == [list(row) for row in table.rows]
+    assert said("--out", str(page)) == f"1 table in {page}.\n"
+    assert page.read_text("utf-8") == markdown([table])

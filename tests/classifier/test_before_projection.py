@@ -86,9 +86,8 @@ def test_from_images_to_answers_and_back_from_disk(
     loaded = FewShotClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(new), fitted.predict_proba(new))
     rows = encoder.encode_images(opened(new), projected=False)
-    np.testing.assert_allclose(
-        loaded.predict_proba(new), fitted.head_.predict_proba(rows), atol=1e-4
-    )
+    expected = fitted.probabilities(fitted.head_.logits(rows))
+    np.testing.assert_allclose(loaded.predict_proba(new), expected, atol=1e-4)
     assert loaded.evaluate(images).seen_in_training == 12
     assert loaded.evaluate(images).accuracy == fitted.evaluate(images).accuracy
     names_only = FewShotClassifier(spec, "zero-shot").fit(images)
@@ -140,9 +139,11 @@ def test_a_file_is_as_good_as_the_images(
     of_rows.save(tmp_path / "model")
     loaded = FewShotClassifier.load(tmp_path / "model")
     assert loaded.predict(new) == of_images.predict(new) and loaded.verified
-    names, probabilities = loaded.predict_features(file)
+    answers = loaded.answer(file, top=3)
     assert loaded.verified
-    np.testing.assert_allclose(probabilities, loaded.predict_proba(names), atol=1e-6)
+    again = loaded.answer([one.image for one in answers], top=3)
+    for one, other in zip(answers, again, strict=True):
+        assert dict(one.top) == pytest.approx(dict(other.top), abs=1e-6)
     assert loaded.evaluate(file).seen_in_training == 12
 
 

@@ -125,7 +125,11 @@ def test_given_settings_are_used(encoder, pictures: Path) -> None:
     classifier = FewShotClassifier(
         encoder, "tip-adapter", settings={"blend": 2.5, "sharpness": 1.5}
     ).fit(pictures)
-    assert classifier.head_.settings() == {"blend": 2.5, "sharpness": 1.5}
+    assert classifier.head_.settings() == {
+        "blend": 2.5,
+        "sharpness": 1.5,
+        "class_weight": "balanced",
+    }
     assert classifier.selection_["policy"] == "fixed"
     part = FewShotClassifier(encoder, "tip-adapter", settings={"blend": 2.5}).fit(pictures)
     assert part.head_.blend == 2.5

@@ -47,7 +47,7 @@ def single(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             given.append(support.prompts)
 
     get = registry.get
-    for place in ("handful.classifier.few_shot.get", "handful.methods.registry.get"):
+    for place in ("handful.classifier.few_shot.head_kind", "handful.methods.registry.get"):
         monkeypatch.setattr(place, lambda name: Reader if name == "zero-shot" else get(name))
     return given
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from handful import FewShotClassifier, InputError, methods
 from handful.classifier import saved
 
-FILES = {"config.json", "model.safetensors", "README.md"}
+FILES = {"config.json", "model.safetensors", "trust.safetensors", "README.md"}
 
 
 @pytest.fixture

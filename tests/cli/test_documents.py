@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from handful import tuning
 from handful.encoders.spec import encoder_kinds
 from handful.methods import registry
 
@@ -24,6 +25,7 @@ def test_fit(handful, learnt: Path, tmp_path: Path) -> None:
         "encoder",
         "estimate",
         "zero_shot",
+        "calibration",
         "seed",
         "encoded",
         "reused",
@@ -91,6 +93,12 @@ def test_predict_takes_images_and_folders_in_their_order(
 def test_evaluate(handful, model: Path, others: Path) -> None:
     found = handful("evaluate", model, others, "--json").document()
     assert set(found) == EVALUATE | {
+        "adaptive_calibration_error",
+        "classwise_calibration_error",
+        "brier_score",
+        "bins",
+        "bins_before",
+        "sets",
         "confusions",
         "interval",
         "negative_log_likelihood",
@@ -119,9 +127,10 @@ def test_embed(handful, learnt: Path, tmp_path: Path) -> None:
 
 def test_methods(handful) -> None:
     found = handful("methods", "--json").document()
-    assert [m["name"] for m in found] == registry.names()
+    assert [m["name"] for m in found] == [*registry.names(), *tuning.names()]
+    assert [m["name"] for m in found if m["inside"]] == tuning.names()
     for method in found:
-        assert set(method) == {"name", "summary", "paper", "settings", "searched"}
+        assert set(method) == {"name", "summary", "paper", "inside", "settings", "searched"}
         assert set(method["searched"]) <= set(method["settings"])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from handful.cli.output import print_json, print_table
+from handful import tuning
 from handful.methods import registry
 
 COMMAND = [sys.executable, "-m", "handful.cli.main"]
@@ -135,7 +136,7 @@ def test_embed_counts(handful, learnt: Path, tmp_path: Path, features: Path) -> 
 
 def test_lists_are_one_line_for_each_row_in_a_pipe(handful) -> None:
     lines = handful("methods").done().splitlines()
-    assert [line.split()[0] for line in lines[2:]] == registry.names()
+    assert [line.split()[0] for line in lines[2:]] == [*registry.names(), *tuning.names()]
     assert all(line == line.rstrip() for line in lines)
     assert handful("encoders").done().count("\n") == 2 + 4
 

@@ -130,9 +130,12 @@ def measure_strangers(
 
     Returns:
         One record for each class: AUROC, false positives where 95 % of the known are accepted, and
-        for each rate of false alarms what share of the known and of the strangers is unsure.
+        for each rate of false alarms what share of the known and of the strangers is unsure. None
+        where fewer than two classes would be left, or no image can be held out.
     """
-    found = []
+    found: list[dict[str, Any]] = []
+    if len(source.class_names) < 3:
+        return found
     labels, X = source.labels[drawn.test], source.image_features[drawn.test]
     for unseen in range(len(source.class_names)):
         if not (labels == unseen).any():

@@ -1,6 +1,6 @@
 """Runs that measured trust, put together: calibration, prediction sets, unsure, strangers.
 
-A line is one method on one source under one policy; each number is the mean over its runs, that is
+A line is one method on one source under one protocol and policy; each number is the mean over its runs, that is
 over shots and seeds.
 """
 
@@ -66,11 +66,16 @@ def _grouped(
     runs: Iterable[Row], names: Mapping[str, str], has: Callable[[Row], bool]
 ) -> dict[tuple[str, str, str], list[Row]]:
     found: dict[tuple[str, str, str], list[Row]] = {}
-    for row in runs:
-        if has(row):
-            given = "".join(f" {name}={value}" for name, value in row["given"].items())
-            where = names.get(row["source"], row["source"][:8])
-            found.setdefault((where, row["select"], row["method"] + given), []).append(row)
+    kept = [row for row in runs if has(row)]
+    drawn: dict[str, set[str]] = {}
+    for row in kept:
+        drawn.setdefault(row["source"], set()).add(row["protocol"])
+    for row in kept:
+        given = "".join(f" {name}={value}" for name, value in row["given"].items())
+        where = names.get(row["source"], row["source"][:8])
+        if len(drawn[row["source"]]) > 1:
+            where += f" ({row['protocol']})"
+        found.setdefault((where, row["select"], row["method"] + given), []).append(row)
     return dict(sorted(found.items()))
 
 

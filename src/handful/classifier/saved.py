@@ -82,6 +82,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
         "selection": classifier.selection_,
         "estimate": _estimate_to_json(classifier.estimate_),
         "zero_shot": _estimate_to_json(classifier.zero_shot_),
+        "tuning": None,
         "trust": None if classifier.trust_ is None else classifier.trust_.to_json(),
         "trust_sha256": None if trust is None else hashlib.sha256(trust).hexdigest(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -296,11 +297,13 @@ def _check_answers(head: Head, path: Path) -> None:
     logits = np.empty((0, 0))
     with warnings.catch_warnings(), suppress(*_MISFITS):
         warnings.simplefilter("ignore")
-        logits = head.logits(np.eye(2, head.n_features_in_))
+        probe = np.eye(2, head.n_features_in_)
+        # What it makes of the names may read arrays that the answer does not need.
+        logits = np.concatenate([head.logits(probe), head.names_logits(probe)])
     # A row for each key, which one forward pass need not miss.
     keys = {len(array) for name, array in head.arrays().items() if name.startswith("key")}
     finite = all(np.isfinite(array).all() for array in (logits, *head.arrays().values()))
-    if logits.shape != (2, len(head.classes_)) or len(keys) > 1 or not finite:
+    if logits.shape != (4, len(head.classes_)) or len(keys) > 1 or not finite:
         raise InputError(f"{path} is damaged (its arrays give no number for each class): {_ANEW}.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handful.cli.options import JsonOption
-from handful.cli.output import print_json, print_table, say
+from handful.cli.output import print_json, print_table
 
 __all__ = ["methods"]
 
@@ -33,8 +33,6 @@ def methods(as_json: JsonOption = False) -> None:
             ]
         )
     else:
-        say("Methods on features, then those that train inside the encoder:")
-        say()
         print_table(
             ["method", "what it does", "paper", "searched"],
             [[m.name, m.summary, m.paper, ", ".join(m.search.settings())] for m in found],

@@ -23,6 +23,7 @@ from handful.encoders.original_pixels import (
 )
 from handful.encoders.protocol import Encoder
 from handful.encoders.sane_features import half_precision, senseless_features, unit_rows
+from handful.encoders.two_tower import TwoTowerEncoder
 
 __all__ = ["CheckResult", "Stage", "check", "one_line"]
 
@@ -118,7 +119,7 @@ def one_line(result: CheckResult) -> str:
 
 
 def _tokens(encoder: Encoder, known: KnownAnswers | None) -> Stage:
-    tower: Any = getattr(encoder, "text_tower", None)
+    tower: Any = encoder.text_tower if isinstance(encoder, TwoTowerEncoder) else None
     if tower is None:
         why = "the encoder does not show its tokens" if encoder.has_text else "no text tower"
         return Stage("tokens", "unknown", why)
@@ -165,8 +166,8 @@ def _text(encoder: Encoder, known: KnownAnswers | None) -> Stage:
     if abs(encoder.logit_scale - known.logit_scale) > 0.5:
         return Stage("text", "off", f"{scale}, expected {known.logit_scale:.2f}")
     doubt = ""
-    if known.pooled_text and (tower := getattr(encoder, "text_tower", None)):
-        found = _run(encoder, tower.pooled, [CAT])[0, 1:4]
+    if known.pooled_text and isinstance(encoder, TwoTowerEncoder) and encoder.text_tower:
+        found = _run(encoder, encoder.text_tower.pooled, [CAT])[0, 1:4]
         doubt = _differs(encoder, f"pooled output [1:4] of {CAT!r}", found, known.pooled_text)
     if known.text_features is None:
         told = f"no features of this model are known; {scale} as expected"
