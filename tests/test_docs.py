@@ -333,8 +333,8 @@ def test_json_documents_have_the_documented_fields(workplace: Path) -> None:
     names_alone = "handful fit photos --method zero-shot --out names"  # makes mistakes
     commands = {
         "fit": "handful fit photos --method tip-adapter --out things --json",
-        "predict": "handful predict things photos/dam/dam1.webp --top 2 --coverage 0.9 --unsure 0.1 --why"
-        " --json",
+        "predict": "handful predict things photos/dam/dam1.webp --top 2 --coverage 0.9 --unsure 0.1"
+        " --why --json",
         "evaluate": "handful evaluate names photos --coverage 0.9 --json",
         "embed": "handful embed photos --out photos.safetensors --json",
         "methods": "handful methods --json",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from handful.cli.output import print_json, print_table
 from handful import tuning
+from handful.cli.output import print_json, print_table
 from handful.methods import registry
 
 COMMAND = [sys.executable, "-m", "handful.cli.main"]

@@ -1,7 +1,7 @@
 """Runs that measured trust, put together: calibration, prediction sets, unsure, strangers.
 
-A line is one method on one source under one protocol and policy; each number is the mean over its runs, that is
-over shots and seeds.
+A line is one method on one source under one protocol and policy; each number is the mean over its
+runs, that is over shots and seeds.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def _strangers(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | No
     return TrustTable(
         "Classes never seen",
         "Each class left out in turn, its test images against those of the others: AUROC, that of "
-        "the hardest class, strangers accepted where 95 % of the known are, and, where 5 % of false "
-        "alarms are asked for, the share of the known and of the strangers that is called unsure.",
+        "the hardest class, strangers accepted where 95 % of the known are, and, where 5 % of "
+        "false alarms are asked for, the share of the known and of the strangers that is called unsure.",
         ("source", "select", "method", "shots", "left out", "AUROC", "hardest", "FPR95",
          "known unsure", "strangers unsure"),
         tuple(rows),
