@@ -200,7 +200,7 @@ def _strangers(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | No
         "Classes never seen",
         "Each class left out in turn, its test images against those of the others: AUROC, that of "
         "the hardest class, strangers accepted where 95 % of the known are, and, where 5 % of "
-        "false alarms are asked for, the share of the known and of the strangers that is called unsure.",
+        "false alarms are asked for, the share of the known and of the strangers called unsure.",
         ("source", "select", "method", "shots", "left out", "AUROC", "hardest", "FPR95",
          "known unsure", "strangers unsure"),
         tuple(rows),
