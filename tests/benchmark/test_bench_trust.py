@@ -199,20 +199,29 @@ def test_measuring_adds_to_a_run_and_changes_nothing_of_it(
     assert json.loads(handful(*again)[1])["made"] == 0
 
 
-@pytest.mark.parametrize("select", ["val", "cv"])
-def test_every_method_can_be_measured(handful, toy: Path, tmp_path: Path, select: str) -> None:
+def test_every_method_can_be_measured(handful, toy: Path, tmp_path: Path) -> None:
     """Settings that were chosen with all classes hold for one class fewer."""
     names = [n for n in methods.names() if not methods.get(n).before_projection and n != "cafo"]
-    words = ["--methods", ",".join(names), "--shots", "4", "--seeds", "1", "--select", select]
-    words += ["--set", "epochs=2", "--measure", "trust,strangers", "--out", "r.jsonl"]
-    status, _, err = handful("bench", "run", "--features", toy, *words[:-1], tmp_path / "r.jsonl")
+    words = ["--methods", ",".join(names), "--shots", "4", "--seeds", "1", "--select", "cv"]
+    words += ["--set", "epochs=2", "--measure", "trust,strangers", "--out"]
+    status, _, err = handful("bench", "run", "--features", toy, *words, tmp_path / "r.jsonl")
     assert status == 0, err
     found = {run["method"]: run for run in runs_in(tmp_path / "r.jsonl")}
     assert set(found) == set(names)
     for name, one in found.items():
         assert len(one["strangers"]) == 4, name
-        source = "validation" if select == "val" else "cross-validation"
-        assert one["trust"]["calibration"]["source"] == source, name
+        assert one["trust"]["calibration"]["source"] == "cross-validation", name
+
+
+def test_validation_images_are_what_is_measured_on_where_they_choose(
+    handful, toy: Path, tmp_path: Path
+) -> None:
+    words = [*QUICK[:-1], "val", "--measure", "trust,strangers", "--out", tmp_path / "r.jsonl"]
+    assert handful("bench", "run", "--features", toy, *words)[0] == 0
+    for one in runs_in(tmp_path / "r.jsonl"):
+        assert one["trust"]["calibration"]["source"] == "validation"
+        assert one["trust"]["calibration"]["images"] == len(one["validation"]) == 16
+        assert len(one["strangers"]) == 4
 
 
 def test_one_shot_without_anything_held_out(handful, toy: Path, tmp_path: Path) -> None:

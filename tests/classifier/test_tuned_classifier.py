@@ -354,7 +354,7 @@ def test_arrays_that_do_not_belong_to_it(model: Path, new, spoil: Callable[..., 
         (lambda config: config["tuning"].update(fingerprint="0" * 64), "fingerprint"),
         (lambda config: config.update(method="zero-shot"), "."),
     ],
-    ids=str,
+    ids=["gone", "null", "no digest", "no prompts", "method", "setting", "mark", "zero-shot"],
 )
 def test_what_the_configuration_says_of_it(model: Path, new, change: Any, says: str) -> None:
     config = config_of(model)

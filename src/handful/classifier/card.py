@@ -44,6 +44,8 @@ _CALIBRATED_ON = {
 
 def calibration_in_words(calibration: Calibration) -> str:
     """Return ``calibrated on 76 validation images (temperature 0.72)``, or why they are not."""
+    if calibration.source == "method":
+        return "as the method gives them, which fits them to held-out images itself"
     if calibration.kind == "none":
         return "not calibrated: too few images could be held out"
     on = _CALIBRATED_ON[calibration.source].format(calibration.images)

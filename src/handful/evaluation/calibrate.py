@@ -75,7 +75,7 @@ def calibrate(
         Of kind ``none`` where too few images could be held out and there are no names to go by.
     """
     if held is not None and head is not None and _is_likely_already(head, held):
-        return Calibration()
+        return Calibration(source="method")
     if held is not None and _speaks(held):
         # What learns nothing from images must not do so here.
         vector = not isinstance(head, ZeroShot) and _vector_is_better(held)

@@ -23,7 +23,7 @@ __all__ = ["Calibration", "Kind", "Quality", "Source", "cross_fitted", "fitted",
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["none", "temperature", "vector"]
-Source = Literal["validation", "cross-validation", "support", "none"]
+Source = Literal["validation", "cross-validation", "support", "method", "none"]
 
 _PSEUDO_ERRORS = 0.5  # why so many: see handful.evaluation.calibrate
 _FOLDS, _ONE_BY_ONE = 5, 20
