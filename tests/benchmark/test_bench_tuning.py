@@ -294,7 +294,8 @@ def test_refused_before_the_work(folder: Path, clip: str, tmp_path: Path) -> Non
     # The tower has two blocks, and what is behind them.
     with pytest.raises(InputError, match="7"):
         beyond = {"clip-adapter-inner": {"layers": "7"}}
-        run_plan(plan_of(folder, clip, "clip-adapter-inner", settings=beyond), out)
+        plan = plan_of(folder, clip, "zero-shot", "clip-adapter-inner", settings=beyond)
+        run_plan(plan, out)
     assert not out.exists()
 
 

@@ -60,7 +60,7 @@ def test_every_field_that_is_promised_and_no_other(handful, model: Path, others:
         (("--why",), {"evidence"}),
         (("--prior", "uniform"), set()),
     ],
-    ids=str,
+    ids=["coverage", "unsure", "threshold", "why", "prior"],
 )
 def test_what_was_not_asked_for_is_not_there(
     handful, model: Path, others: Path, asked: Sequence[object], more: set[str]
