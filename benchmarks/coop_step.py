@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
+from handful.benchmark.cost import forget_peak, peak_memory
 from handful.encoders.lite.join import imagenet_names
 from handful.encoders.preprocess import Preprocess
 from handful.functional.normalise import unit
@@ -150,9 +150,10 @@ def one_step(classes: int, naive: bool) -> dict[str, float]:
     """Return seconds and memory in MB of one step in this process, after one for two classes."""
     step(make(2, "end"), "end", naive)
     tuned = make(classes, "end")
-    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    forget_peak()  # a process begins with the peak of the one that started it
+    held = peak_memory()
     seconds = step(tuned, "end", naive)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     return {"seconds": seconds, "peak": peak, "step": peak - held}
 
 

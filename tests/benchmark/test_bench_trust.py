@@ -19,8 +19,9 @@ from scipy.special import softmax
 from handful import Features, FewShotTask, InputError, methods, save_features
 from handful.benchmark.plan import Plan
 from handful.benchmark.results import read_results
+from handful.benchmark.text_table import markdown
 from handful.benchmark.trust import measure_strangers, task_without
-from handful.benchmark.trust_tables import markdown, trust_tables
+from handful.benchmark.trust_tables import trust_tables
 from handful.classifier.trust import Trust
 from handful.cli.main import main
 from handful.evaluation.separation import auroc

@@ -29,7 +29,7 @@ from handful.benchmark.results import read_results
 from handful.benchmark.runner import Ran, run_plan
 from handful.benchmark.sources import Source
 from handful.benchmark.summary import summarise
-from handful.benchmark.trust_tables import markdown
+from handful.benchmark.text_table import markdown
 from handful.errors import InputError
 from handful.tuning import registry
 from handful.tuning.adapters import ClipAdapterInner

@@ -12,7 +12,7 @@ from typing import Any
 
 from handful.benchmark.grouping import Place, Row, group, labels_in_order
 from handful.benchmark.results import Results
-from handful.benchmark.trust_tables import TrustTable
+from handful.benchmark.text_table import TextTable
 from handful.errors import InputError
 
 __all__ = ["efficiency_tables"]
@@ -28,7 +28,7 @@ _NOTE = (
 )
 
 
-def efficiency_tables(results: Sequence[Results]) -> list[TrustTable]:
+def efficiency_tables(results: Sequence[Results]) -> list[TextTable]:
     """Return a table for each source, protocol and selection policy.
 
     Args:
@@ -58,7 +58,7 @@ def efficiency_tables(results: Sequence[Results]) -> list[TrustTable]:
     return tables
 
 
-def _table(title: str, lines: Mapping[str, Mapping[Place, Row]]) -> TrustTable:
+def _table(title: str, lines: Mapping[str, Mapping[Place, Row]]) -> TextTable:
     everything = [row for rows in lines.values() for row in rows.values()]
     shots = sorted({row["shots"] for row in everything})
     device = any(row.get("peak_device_mb") for row in everything)
@@ -72,7 +72,7 @@ def _table(title: str, lines: Mapping[str, Mapping[Place, Row]]) -> TrustTable:
     note = _NOTE.format(device=" + on the GPU" if device else "")
     if given:
         note += f" Settings that were given: {'; '.join(given)}."
-    return TrustTable(title, note, ("method", *map(str, shots), *_COSTS), tuple(table))
+    return TextTable(title, note, ("method", *map(str, shots), *_COSTS), tuple(table))
 
 
 def _short_names(rows: Mapping[str, Row]) -> tuple[dict[str, str], list[str]]:

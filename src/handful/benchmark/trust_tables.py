@@ -7,31 +7,21 @@ runs, that is over shots and seeds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from handful.benchmark.results import Results
+from handful.benchmark.text_table import TextTable
 from handful.errors import InputError
 
-__all__ = ["TrustTable", "markdown", "trust_tables"]
+__all__ = ["trust_tables"]
 
 Row = Mapping[str, Any]
 _HIGH = 0.05  # calibration errors above it are those that calibration is for
 
 
-@dataclass(frozen=True)
-class TrustTable:
-    """A table of texts under a title, with what its columns mean."""
-
-    title: str
-    note: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def trust_tables(results: Sequence[Results]) -> list[TrustTable]:
+def trust_tables(results: Sequence[Results]) -> list[TextTable]:
     """Return the tables for which there are runs.
 
     Raises:
@@ -52,16 +42,6 @@ def trust_tables(results: Sequence[Results]) -> list[TrustTable]:
     return found
 
 
-def markdown(tables: Iterable[TrustTable]) -> str:
-    """Return the tables in Markdown."""
-    parts = []
-    for one in tables:
-        rows = (one.header, ["---"] * len(one.header), *one.rows)
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-        parts.append(f"## {one.title}\n\n{one.note}\n\n" + "\n".join(lines) + "\n")
-    return "\n".join(parts)
-
-
 def _grouped(
     runs: Iterable[Row], names: Mapping[str, str], has: Callable[[Row], bool]
 ) -> dict[tuple[str, str, str], list[Row]]:
@@ -79,14 +59,14 @@ def _grouped(
     return dict(sorted(found.items()))
 
 
-def _calibration(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
+def _calibration(runs: Sequence[Row], names: Mapping[str, str]) -> TextTable | None:
     groups = _grouped(runs, names, lambda row: "trust" in row)
     if not groups:
         return None
     rows = [(*key, *_before_after(own)) for key, own in groups.items()]
     everything = [row for own in groups.values() for row in own]
     rows.append(("all", "", "", *_before_after(everything)))
-    return TrustTable(
+    return TextTable(
         "Calibration",
         "Before and after calibration, mean over shots and seeds: expected calibration error (15 "
         "bins) in %, of all runs and of those where it was above 5 % before; negative "
@@ -115,7 +95,7 @@ def _before_after(own: Sequence[Row]) -> tuple[str, ...]:
     )
 
 
-def _sets(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
+def _sets(runs: Sequence[Row], names: Mapping[str, str]) -> TextTable | None:
     groups = _grouped(runs, names, lambda row: bool(row.get("trust", {}).get("sets")))
     rows = []
     for key, own in groups.items():
@@ -139,7 +119,7 @@ def _sets(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
             )
     if not rows:
         return None
-    return TrustTable(
+    return TextTable(
         "Prediction sets",
         "Coverage asked for and measured on test images; the lower end of the 90 % interval that "
         "so many held-out images allow (beta-binomial), the runs below it, labels in a set.",
@@ -149,7 +129,7 @@ def _sets(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
     )  # fmt: skip
 
 
-def _unsure(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
+def _unsure(runs: Sequence[Row], names: Mapping[str, str]) -> TextTable | None:
     groups = _grouped(runs, names, lambda row: bool(row.get("trust", {}).get("unsure")))
     rows = []
     for key, own in groups.items():
@@ -163,7 +143,7 @@ def _unsure(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
             )  # fmt: skip
     if not rows:
         return None
-    return TrustTable(
+    return TextTable(
         "False alarms",
         "Share of test images of the classes that are called unsure, asked for and measured.",
         ("source", "select", "method", "asked", "runs", "measured", "score"),
@@ -171,7 +151,7 @@ def _unsure(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
     )
 
 
-def _strangers(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | None:
+def _strangers(runs: Sequence[Row], names: Mapping[str, str]) -> TextTable | None:
     groups = _grouped(runs, names, lambda row: bool(row.get("strangers")))
     rows = []
     for key, own in groups.items():
@@ -196,7 +176,7 @@ def _strangers(runs: Sequence[Row], names: Mapping[str, str]) -> TrustTable | No
             )
     if not rows:
         return None
-    return TrustTable(
+    return TextTable(
         "Classes never seen",
         "Each class left out in turn, its test images against those of the others: AUROC, that of "
         "the hardest class, strangers accepted where 95 % of the known are, and, where 5 % of "

@@ -31,8 +31,8 @@ from handful.evaluation.estimate import Estimate
 from handful.methods import registry
 from handful.methods.head import Head
 from handful.paths import new_folder
+from handful.tuning.saved import PEFT, save_tuned
 from handful.tuning.saved import WEIGHTS as TUNED
-from handful.tuning.saved import save_tuned
 
 if TYPE_CHECKING:
     from handful.classifier.few_shot import FewShotClassifier
@@ -139,7 +139,7 @@ def refuse_foreign(folder: Path) -> None:
         return
     try:
         inside = {entry.name for entry in folder.iterdir()}
-        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _TRUST, TUNED, _CARD})
+        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _TRUST, TUNED, PEFT, _CARD})
         # Models of other programs have a config.json and a model.safetensors, too.
         if not foreign and inside and not _is_ours(folder / _CONFIG):
             foreign = sorted(inside)

@@ -19,7 +19,11 @@ from handful.task import FewShotTask
 
 __all__ = ["Trust"]
 
-_PARTS = ("sets", "strangers", "evidence")
+_PARTS: dict[str, Any] = {
+    "sets": PredictionSets,
+    "strangers": NoneOfThese,
+    "evidence": Evidence,
+}
 
 
 @dataclass(frozen=True)
@@ -99,13 +103,8 @@ class Trust:
         Raises:
             ValueError, LookupError, TypeError: it is damaged.
         """
-        kinds: dict[str, Any] = {
-            "sets": PredictionSets,
-            "strangers": NoneOfThese,
-            "evidence": Evidence,
-        }
         parts: dict[str, Any] = {}
-        for part, kind in kinds.items():
+        for part, kind in _PARTS.items():
             own = {
                 name.removeprefix(f"{part}."): array
                 for name, array in arrays.items()

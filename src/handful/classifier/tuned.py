@@ -28,7 +28,7 @@ from handful.selection.select_tuning import check_tuning_request, select_tuning
 from handful.tuning import registry as tunings
 from handful.tuning.images import TrainingImages
 from handful.tuning.prompts import Prompts
-from handful.tuning.saved import WEIGHTS, load_tuned
+from handful.tuning.saved import PEFT, WEIGHTS, load_tuned
 from handful.tuning.tuned_encoder import TunedEncoder
 
 __all__ = ["SavedTuning", "TunedFit", "check_method", "fit_tuned", "head_kind", "is_tuning"]
@@ -202,4 +202,6 @@ class SavedTuning:
     def copied(self, folder: Path) -> dict[str, Any]:
         """Copy it to another folder, and return what is to be told of it there."""
         shutil.copyfile(self.folder / WEIGHTS, folder / WEIGHTS)
+        if (self.folder / PEFT).is_dir():
+            shutil.copytree(self.folder / PEFT, folder / PEFT)
         return dict(self.told)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from handful.cli.bench_trust import show
 from handful.cli.options import ForceOption, JsonOption
+from handful.cli.text_tables import show
 
 __all__ = ["efficiency"]
 

@@ -91,10 +91,12 @@ def predict(
         "prior": parse_prior(prior, classifier.classes_),
         "thresholds": least,
     }
-    named: Any = images_named(images, sys.stdin.buffer) if not is_features_file(images[0]) else None
-    if named is None:
-        if len(images) > 1:
-            raise InputError(f"{images[0]} is a features file: give it alone.")
+    named: Path | list[Path]
+    if not is_features_file(images[0]):
+        named = images_named(images, sys.stdin.buffer)
+    elif len(images) > 1:
+        raise InputError(f"{images[0]} is a features file: give it alone.")
+    else:
         named = Path(images[0])
     answers = []
     for chunk in classifier.answer_stream(named, **asked):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handful.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from handful.methods.head import Head
 
-__all__ = ["DEFAULT_METHOD", "get", "names"]
+__all__ = ["DEFAULT_METHOD", "find", "get", "names"]
 
 # What people get who name no method: on average the best without validation images, and good where
 # the names say nothing, too (see docs/which-method.md).
@@ -23,6 +24,7 @@ _METHODS = {
     "clip-adapter": "clip_adapter:ClipAdapter",
     "cluster-adapter": "cluster_adapter:ClusterAdapter",
     "tip-adapter": "tip_adapter:TipAdapter",
+    "tip-adapter++": "tip_adapter:TipAdapterPlusPlus",
     "tip-adapter-f": "tip_adapter:TipAdapterF",
     "tip-x": "tip_x:TipX",
     "ape": "ape:Ape",
@@ -55,11 +57,26 @@ def get(name: str) -> type[Head]:
     Raises:
         InputError: there is no such method; the nearest name is suggested.
     """
-    if name not in _METHODS:
+    found: type[Head] = find(name, _METHODS, "handful.methods", "method")
+    return found
+
+
+def find(name: str, places: Mapping[str, str], room: str, what: str) -> Any:
+    """Return the class that a list of methods has under a name.
+
+    Args:
+        name: of the method.
+        places: by name, ``module:Class``.
+        room: package of the modules.
+        what: the list is of.
+
+    Raises:
+        InputError: there is no such name; the nearest is suggested.
+    """
+    if name not in places:
         raise InputError(
-            f"there is no method '{name}'.{did_you_mean(name, _METHODS)} "
+            f"there is no {what} '{name}'.{did_you_mean(name, places)} "
             "The command 'handful methods' lists all of them."
         )
-    module, _, attribute = _METHODS[name].partition(":")
-    found: type[Head] = getattr(import_module(f"handful.methods.{module}"), attribute)
-    return found
+    module, _, attribute = places[name].partition(":")
+    return getattr(import_module(f"{room}.{module}"), attribute)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from handful.errors import InputError, did_you_mean
+from handful.methods.registry import find
 
 if TYPE_CHECKING:
     from handful.tuning.tuning import Tuning
@@ -34,11 +33,5 @@ def get(name: str) -> type[Tuning]:
     Raises:
         InputError: there is no such method; the nearest name is suggested.
     """
-    if name not in _METHODS:
-        raise InputError(
-            f"there is no tuning method '{name}'.{did_you_mean(name, _METHODS)} "
-            "The command 'handful methods' lists all of them."
-        )
-    module, _, attribute = _METHODS[name].partition(":")
-    found: type[Tuning] = getattr(import_module(f"handful.tuning.{module}"), attribute)
+    found: type[Tuning] = find(name, _METHODS, "handful.tuning", "tuning method")
     return found

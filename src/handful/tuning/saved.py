@@ -9,18 +9,22 @@ from typing import Any
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.tuning import registry
+from handful.tuning.clip_lora import LowRank
 from handful.tuning.tuned_encoder import TunedEncoder, open_tuned
 from handful.tuning.tuning import Prompts
 
-__all__ = ["WEIGHTS", "load_tuned", "save_tuned"]
+__all__ = ["PEFT", "WEIGHTS", "load_tuned", "save_tuned"]
 
 WEIGHTS = "tuning.safetensors"
+PEFT = "peft"  # a folder for other programs; nothing is read from it here
 _CLASSES = "class_embeddings"
 _ANEW = "copy it again, or fit and save again"
 
 
 def save_tuned(tuned: TunedEncoder, folder: Path) -> dict[str, Any]:
     """Write what was trained into ``folder`` as ``tuning.safetensors``.
+
+    Low-rank updates are written once more into the folder ``peft``, in PEFT's format.
 
     Returns:
         A JSON object, which :func:`load_tuned` wants back together with the folder.
@@ -30,6 +34,8 @@ def save_tuned(tuned: TunedEncoder, folder: Path) -> dict[str, Any]:
     arrays = {f"trained.{name}": array for name, array in tuned.tuned.arrays().items()}
     content = save({**arrays, _CLASSES: tuned.class_embeddings})
     (folder / WEIGHTS).write_bytes(content)
+    if isinstance(tuned.tuned, LowRank):
+        tuned.tuned.save_peft(folder / PEFT)
     return {
         "method": tuned.tuning.name,
         "settings": tuned.tuning.settings(),

@@ -28,13 +28,12 @@ def open_checkpoint(encoder: TwoTowerEncoder) -> tuple[ImageTower, TextTower]:
     return SiglipImages(texts.model), SiglipText(texts)
 
 
-class ClipImages(ImageTower):
-    """CLIP's vision transformer: the first place stands for the picture."""
+class _Images(ImageTower):
+    """What the vision transformers of ``transformers`` have in common."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model.vision_model
-        self.projection = model.visual_projection
         self.width = model.config.vision_config.hidden_size
 
     @property
@@ -42,13 +41,21 @@ class ClipImages(ImageTower):
         layers: nn.ModuleList = self.model.encoder.layers
         return layers
 
-    def enter(self, pixels: Tensor) -> Tensor:
-        states: Tensor = self.model.pre_layrnorm(_embedded(self.model.embeddings, pixels))
-        return states
-
     def through(self, states: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         for block in self.blocks[start:stop]:
             states = block(states, None)
+        return states
+
+
+class ClipImages(_Images):
+    """CLIP's vision transformer: the first place stands for the picture."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.projection = model.visual_projection
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        states: Tensor = self.model.pre_layrnorm(_embedded(self.model.embeddings, pixels))
         return states
 
     def leave(self, states: Tensor) -> Tensor:
@@ -56,26 +63,11 @@ class ClipImages(ImageTower):
         return features
 
 
-class SiglipImages(ImageTower):
+class SiglipImages(_Images):
     """SigLIP's vision transformer: a last layer of attention pools the patches."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model.vision_model
-        self.width = model.config.vision_config.hidden_size
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        layers: nn.ModuleList = self.model.encoder.layers
-        return layers
 
     def enter(self, pixels: Tensor) -> Tensor:
         return _embedded(self.model.embeddings, pixels)
-
-    def through(self, states: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        for block in self.blocks[start:stop]:
-            states = block(states, None)
-        return states
 
     def leave(self, states: Tensor) -> Tensor:
         features: Tensor = self.model.head(self.model.post_layernorm(states))
