@@ -18,8 +18,9 @@ WORDINGS = (
     "the picture shows {}.",
 )
 VALUES: tuple[tuple[object, ...], ...] = (SHAPES, COLOURS, TEXTURES, SIZES, BACKGROUNDS, COUNTS)
-# How often a caption names the attribute, in the order of VALUES.
-NAMED = np.array([0.95, 0.8, 0.75, 0.4, 0.35, 0.5])
+# How often a caption names the attribute, in the order of VALUES. Colour, ground and number are
+# learnt in no time; were they always said, the loss would hardly ask for shapes and textures.
+NAMED = np.array([0.95, 0.6, 0.8, 0.25, 0.2, 0.3])
 UNNAMED = -1
 
 Codes = npt.NDArray[np.int64]

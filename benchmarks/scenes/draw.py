@@ -73,8 +73,8 @@ def draw(scene: Scene, rng: np.random.Generator, style: str = "plain") -> npt.ND
     picture = _ground(scene.background, look, rng)
     ink = np.array(INKS[scene.colour]) * rng.uniform(0.8, 1.1) + rng.normal(0, look.jitter, 3)
     second = 0.35 * ink + 0.65 * (np.full(3, 245.0) if rng.random() < 0.5 else np.full(3, 20.0))
-    radius = rng.uniform(9.5, 12) if scene.size == "large" else rng.uniform(5.5, 7)
-    radius *= 0.87 if scene.count == 3 else 1.0
+    radius = rng.uniform(10.5, 13) if scene.size == "large" else rng.uniform(6.5, 8)
+    radius *= 0.82 if scene.count == 3 else 1.0
     for centre in _places(scene.count, radius, rng):
         _paint(picture, scene, centre, radius * rng.uniform(0.93, 1.07), ink, second, look, rng)
     picture += rng.normal(0, look.noise, picture.shape)

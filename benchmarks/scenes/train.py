@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
-from captions import Codes, caption, codes, describes
+from captions import VALUES, Codes, caption, codes, describes
 from draw import SIDE, draw
 from tiny_clip import make_model, save
 from tokens import make_tokenizer
-from vocabulary import TRAINED, Scene, random_scene
+from vocabulary import COLOURS, TRAINED, Scene, random_scene
 
 from handful.encoders.preprocess import Preprocess
 
@@ -35,9 +35,9 @@ LARGEST_SCALE = 100.0  # as CLIP's
 class Recipe:
     """What a run of training depends on, besides the number of threads."""
 
-    steps: int = 2200
+    steps: int = 5000
     batch: int = 64
-    pictures: int = 30_000
+    pictures: int = 60_000
     rate: float = 1.5e-3
     decay: float = 0.1
     warm_up: int = 200
@@ -85,11 +85,25 @@ class Pool:
         self.attributes: Codes = np.stack([codes(scene) for scene in self.scenes])
         self.order = np.empty(0, np.int64)
 
+    def chosen(self, size: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the next pictures.
+
+        Every other batch has one colour, or two where one runs out. Colours are learnt in no time,
+        and a batch of all of them would hardly ask for shapes and textures.
+        """
+        if len(self.order) < size:
+            shuffled = self.rng.permutation(len(self.scenes))
+            colour = self.attributes[shuffled, VALUES.index(COLOURS)]
+            alike = shuffled[np.argsort(colour, kind="stable")].copy()
+            alike = self.rng.permutation(alike[: len(alike) // size * size].reshape(-1, size))
+            mixed = shuffled[: len(alike) * size].reshape(-1, size)
+            self.order = np.stack([mixed, alike], 1).ravel()
+        chosen, self.order = self.order[:size], self.order[size:]
+        return chosen
+
     def batch(self, size: int) -> tuple[npt.NDArray[np.uint8], list[str], npt.NDArray[np.bool_]]:
         """Return pictures, a caption for each, and which caption is true of which picture."""
-        if len(self.order) < size:
-            self.order = self.rng.permutation(len(self.scenes))
-        chosen, self.order = self.order[:size], self.order[size:]
+        chosen = self.chosen(size)
         said = [caption(self.scenes[i], self.rng) for i in chosen]
         true = describes(np.stack([named for _, named in said]), self.attributes[chosen])
         return moved(self.pictures[chosen], self.rng), [text for text, _ in said], true
