@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -13,46 +15,83 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handful.datasets.coop import read_split
-from handful.datasets.images import ImageSource
+from handful.datasets.catalogue import catalogue, inventory
+from handful.datasets.images import LabelledImages
 from handful.datasets.sampling import few_shot
 from handful.errors import InputError
 
-# data set: its split file, and what the published paths put before those of the split file
-PUBLISHED = {
-    "dtd": ("DescribableTextures", "./data/dtd/images"),
-    "eurosat": ("EuroSAT", "./data/eurosat/2750"),
-}
+PUBLISHED = ("dtd", "eurosat")
+OTHERS = ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "ucf101")
+DATA = "data"  # what the published paths put before the folder of the data set
 
 
-@cache
-def source_of(folder: Path, name: str) -> ImageSource:
-    split, root = PUBLISHED[name]
-    return read_split(folder / f"split_zhou_{split}.json", Path(root), check_files=False)
+@pytest.fixture(scope="module")
+def splits_of(
+    shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, LabelledImages]]:
+    """The official split of a data set, as the catalogue reads it, without its images."""
+    root = tmp_path_factory.mktemp("splits") / DATA
+
+    @cache
+    def splits(name: str) -> dict[str, LabelledImages]:
+        entry = catalogue()[name]
+        home = root / entry.folder
+        (home / entry.images).mkdir(parents=True)
+        shutil.copy(shared / "data" / "coop-splits" / entry.file, home)
+        return inventory(entry, root).splits
+
+    return splits
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_subsets(shared: Path, name: str, shots: int, seed: int) -> None:
-    folder = shared / "data" / "coop-splits"
-    expected = json.loads(
-        (folder / "fewshot" / name / f"shot_{shots}-seed_{seed}.json").read_text()
-    )
-    source = source_of(folder, name)
-    assert source.validation is not None
-    drawn = few_shot(source.train.labels, shots, seed, source.validation.labels)
+def test_published_subsets(
+    shared: Path,
+    splits_of: Callable[[str], dict[str, LabelledImages]],
+    name: str,
+    shots: int,
+    seed: int,
+) -> None:
+    folder = shared / "data" / "coop-splits" / "fewshot" / name
+    expected = json.loads((folder / f"shot_{shots}-seed_{seed}.json").read_text())
+    splits = splits_of(name)
+    drawn = few_shot(splits["train"].labels, shots, seed, splits["val"].labels)
     assert drawn.validation is not None
-    for images, indices, part in (
-        (source.train, drawn.support, expected["train"]),
-        (source.validation, drawn.validation, expected["val"]),
-    ):
+    for word, indices in (("train", drawn.support), ("val", drawn.validation)):
+        part = expected[word]
         assert indices.tolist() == part["indices"]  # in order, too
-        chosen = images.take(indices)
-        assert [str(path) for path in chosen.paths] == [
-            str(Path(item["impath"])) for item in part["data"]
+        chosen = splits[word].take(indices)
+        assert [path.as_posix().rpartition(f"/{DATA}/")[2] for path in chosen.paths] == [
+            Path(item["impath"]).relative_to(DATA).as_posix() for item in part["data"]
         ]
         assert chosen.labels.tolist() == [item["label"] for item in part["data"]]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_subsets_of_the_other_splits(
+    splits_of: Callable[[str], dict[str, LabelledImages]], name: str
+) -> None:
+    """By the same code; no lists of them are at hand: this is what any list must be."""
+    splits = splits_of(name)
+    classes = len(splits["train"].class_names)
+    lists = set()
+    for shots in (1, 2, 4, 8, 16):
+        for seed in (1, 2, 3):
+            drawn = few_shot(
+                splits["train"].labels, shots, seed, splits["val"].labels, on_few="keep"
+            )
+            assert drawn.validation is not None
+            support = splits["train"].take(drawn.support)
+            assert support.counts().tolist() == [
+                min(shots, there) for there in splits["train"].counts().tolist()
+            ]
+            assert splits["val"].take(drawn.validation).counts().tolist() == [
+                min(shots, 4, there) for there in splits["val"].counts().tolist()
+            ]
+            assert len(set(support.paths)) == len(support) <= shots * classes
+            lists.add(support.paths)
+    assert len(lists) == 15
 
 
 labels_of_classes = st.lists(st.integers(0, 5), min_size=1, max_size=60)

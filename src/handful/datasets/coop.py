@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from handful.datasets.images import ImageSource, LabelledImages
-from handful.datasets.missing import refuse_missing, refuse_missing_images
+from handful.datasets.missing import file_size, refuse_missing, refuse_missing_images
 from handful.errors import InputError
 
 __all__ = ["read_split"]
 
+MAX_BYTES = 256 * 2**20  # of two million images; what is larger is no split file
 FORM = '{"train": [[path, label, class name], …], "val": […], "test": […]}'
 Triple = tuple[str, int, str]
 
@@ -31,9 +32,9 @@ def read_split(split: Path, root: Path, *, check_files: bool = True) -> ImageSou
         check_files: refuse if an image file is missing under ``root``.
 
     Raises:
-        InputError: a file or ``root`` is missing, the JSON has another form, labels are not 0 to
-            C−1 without gaps, label and name do not correspond one to one, or an image has two
-            labels or is twice in a split.
+        InputError: a file or ``root`` is missing, the JSON is huge or has another form, labels are
+            not 0 to C−1 without gaps, label and name do not correspond one to one, or an image has
+            two labels or is twice in a split.
     """
     lists = _lists(split)
     names = _names(split, lists)
@@ -59,7 +60,7 @@ def read_split(split: Path, root: Path, *, check_files: bool = True) -> ImageSou
 
 
 def _lists(split: Path) -> dict[str, list[Triple]]:
-    refuse_missing(split, f"a CoOp split file {FORM}")
+    file_size(split, f"a CoOp split file {FORM}", MAX_BYTES)
     try:
         content = json.loads(split.read_bytes())
     except OSError as error:

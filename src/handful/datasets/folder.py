@@ -15,7 +15,14 @@ from handful.datasets.images import SPLIT_WORDS, ImageSource, LabelledImages
 from handful.datasets.missing import refuse_missing
 from handful.errors import InputError
 
-__all__ = ["find_images", "image_files", "image_suffixes", "read_folder"]
+__all__ = [
+    "find_images",
+    "image_files",
+    "image_suffixes",
+    "read_folder",
+    "split_folders",
+    "sub_folders",
+]
 
 # fmt: off
 COMMON = (
@@ -48,7 +55,7 @@ def read_folder(folder: Path, *, to_learn: bool = True) -> ImageSource:
         raise InputError(
             f"{folder} is a file: expected a folder with one sub-folder of images per class."
         )
-    splits = _split_folders(folder)
+    splits = split_folders(folder)
     train = _read_classes(splits.get("train", folder))
     if to_learn and len(train) < 2:
         _refuse_one_class(splits.get("train", folder), next(iter(train)))
@@ -111,9 +118,9 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix in COMMON if known.get(suffix) in Image.OPEN)
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
+def split_folders(folder: Path) -> dict[str, Path]:
     """Return the folder of each split, or nothing if the sub-folders are classes."""
-    inside = _sub_folders(folder)
+    inside = sub_folders(folder)
     words = [SPLIT_WORDS.get(entry.name.lower()) for entry in inside]
     if None in words or "train" not in words or len(inside) < 2:
         return {}
@@ -124,7 +131,7 @@ def _split_folders(folder: Path) -> dict[str, Path]:
 
 
 def _read_classes(folder: Path) -> dict[str, list[Path]]:
-    classes = _sub_folders(folder)
+    classes = sub_folders(folder)
     if not classes:
         _refuse_no_classes(folder)
     found = {}
@@ -172,7 +179,12 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(images, key=order), sorted(others, key=order)
 
 
-def _sub_folders(folder: Path) -> list[Path]:
+def sub_folders(folder: Path) -> list[Path]:
+    """Return the visible folders in ``folder``, sorted by name.
+
+    Raises:
+        InputError: it cannot be read, or holds a link that leads nowhere.
+    """
     try:
         inside = sorted(entry for entry in folder.iterdir() if not _ignored(entry.name))
     except OSError as error:
@@ -204,7 +216,7 @@ def _refuse_no_classes(folder: Path) -> NoReturn:
 
 
 def _refuse_one_class(folder: Path, name: str) -> NoReturn:
-    inside = _sub_folders(folder / name)
+    inside = sub_folders(folder / name)
     hint = f"; if the classes are the folders in it, give {folder / name}" if inside else ""
     raise InputError(
         f"{folder} has only one class folder, '{name}':"

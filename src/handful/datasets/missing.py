@@ -8,7 +8,7 @@ from pathlib import Path
 
 from handful.errors import InputError, did_you_mean
 
-__all__ = ["exists", "refuse_missing", "refuse_missing_images"]
+__all__ = ["exists", "file_size", "refuse_missing", "refuse_missing_images"]
 
 
 def refuse_missing(path: Path, what: str) -> None:
@@ -35,6 +35,33 @@ def refuse_missing(path: Path, what: str) -> None:
     where = "" if lost == path else f" (there is no {lost})"
     hint = did_you_mean(lost.name, beside)
     raise InputError(f"{path} does not exist{where}: expected {what}.{hint}")
+
+
+def file_size(path: Path, what: str, most: int) -> int:
+    """Return the bytes of a file that may be read at once.
+
+    Args:
+        path: the file.
+        what: what was expected there, for the sentence.
+        most: bytes that it may have.
+
+    Raises:
+        InputError: it is missing, no file (a pipe would never end), or larger.
+    """
+    refuse_missing(path, what)
+    try:
+        size = path.stat().st_size
+        regular = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    if not regular:
+        raise InputError(f"{path} is a folder, a pipe or a device: expected {what}.")
+    if size > most:
+        raise InputError(
+            f"{path} has {size / 2**20:,.0f} MiB: expected {what}, which has {most / 2**20:,.0f}"
+            " MiB at most."
+        )
+    return size
 
 
 def refuse_missing_images(paths: Sequence[Path], listed_in: Path, root: Path) -> None:

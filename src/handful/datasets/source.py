@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from handful.datasets.coop import read_split
-from handful.datasets.folder import read_folder
+from handful.datasets.folder import find_images, read_folder, split_folders
 from handful.datasets.images import ImageSource
 from handful.datasets.missing import exists, refuse_missing
 from handful.datasets.table import TABLES, read_table
 from handful.errors import InputError
 
-__all__ = ["is_features_file", "open_images"]
+__all__ = ["is_features_file", "open_images", "open_unlabelled"]
 
 FORMS = (
     "a folder of class folders, a table (.csv, .parquet) with columns image and label,"
-    " coop:SPLIT.json@ROOT, or hf:NAME"
+    " coop:SPLIT.json@ROOT, data:NAME@ROOT, or hf:NAME"
 )
 
 
 def open_images(spec: str | Path, *, to_learn: bool = True) -> ImageSource:
-    """Read a folder of class folders, a table, ``coop:SPLIT.json@ROOT``, or ``hf:NAME``.
+    """Read any of the forms that images may be given in (``FORMS``).
+
+    ``data:NAME@ROOT`` is a standard data set of the catalogue under the folder ``ROOT``.
 
     Args:
         spec: what the user typed.
@@ -36,6 +39,22 @@ def open_images(spec: str | Path, *, to_learn: bool = True) -> ImageSource:
     return source if source.name == text else replace(source, name=text)
 
 
+def open_unlabelled(spec: str | Path) -> Sequence[Path]:
+    """Return the training images that ``spec`` names, whatever their labels.
+
+    Of a folder these are all images in it, at any depth, also without class folders; of one with
+    ``train`` and other splits in it, those of ``train``. Everything else is as for
+    :func:`open_images`.
+
+    Raises:
+        InputError: nothing is there, or there are no images.
+    """
+    path = _path(str(spec))
+    if not path.is_dir():
+        return open_images(spec, to_learn=False).train.paths
+    return find_images([split_folders(path).get("train", path)])
+
+
 def is_features_file(spec: str | Path) -> bool:
     """Return whether this names a file of features, which holds no images."""
     return str(spec).lower().endswith(".safetensors")
@@ -47,6 +66,16 @@ def _read(text: str, to_learn: bool) -> ImageSource:
         if not (split and at and root):
             raise InputError(f"'{text}' names no split file and image folder: expected {FORMS}.")
         return read_split(_path(split + ".json"), _path(root))
+    if text.startswith("data:"):
+        from handful.datasets.catalogue import open_dataset
+
+        name, _, root = text.removeprefix("data:").partition("@")
+        if not (name and root):
+            raise InputError(
+                f"'{text}' names no data set and folder: expected data:NAME@ROOT, such as"
+                " data:dtd@DATA for what lies in DATA/dtd; 'handful datasets list' has the names."
+            )
+        return open_dataset(name, _path(root), to_learn=to_learn)
     if text.startswith("hf:"):
         from handful.datasets.hugging_face import read_dataset
 
