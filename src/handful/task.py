@@ -41,6 +41,8 @@ class FewShotTask:
             encoder.
         projection: Π ``(D_v, D)`` of the image tower, or None. With it, ``X``, ``X_val`` and
             ``views`` are features before it, D_v wide, and the text side lies behind it.
+        corrected: whether ``X``, ``X_val`` and ``views`` are ``[original | corrected]``, 2·D wide,
+            from an encoder with a correction; the text side is D wide, in the original space.
     """
 
     X: Floats
@@ -55,6 +57,7 @@ class FewShotTask:
     prompts: Floats | None = field(default=None, kw_only=True)
     widths: tuple[int, ...] | None = field(default=None, kw_only=True)
     projection: Floats | None = field(default=None, kw_only=True)
+    corrected: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in (
@@ -86,8 +89,15 @@ class FewShotTask:
                 f"the projection has shape {projection.shape}: expected ({width}, D), from the "
                 "support features of one encoder to the space of the class embeddings."
             )
+        if self.corrected and (width % 2 or self.widths is not None or projection is not None):
+            raise InputError(
+                f"the support features have width {width} and are said to be corrected: expected "
+                "original and corrected ones of one encoder side by side, of equal width, behind "
+                "its projection."
+            )
         # What the text side is as wide as.
         joint = widths[0] if projection is None else projection.shape[1]
+        joint = joint // 2 if self.corrected else joint
         if self.y.shape != (rows,):
             raise InputError(
                 f"there are {rows} support features, but labels of shape {self.y.shape}."
@@ -112,9 +122,10 @@ class FewShotTask:
         if text is not None and (text.ndim not in (2, 3) or text.shape[-1] != joint):
             of_first = "" if self.widths is None else " of the first encoder"
             behind = "" if projection is None else " behind the projection"
+            half = "half " if self.corrected else ""
             raise InputError(
                 f"class embeddings have shape {text.shape}: expected (C, {joint}) or "
-                f"(C, T, {joint}), the width of the support features{of_first}{behind}."
+                f"(C, T, {joint}), {half}the width of the support features{of_first}{behind}."
             )
         if text is not None and self.class_names is not None and len(self.class_names) != len(text):
             raise InputError(
@@ -154,15 +165,20 @@ class FewShotTask:
 
     def of_first_encoder(self) -> FewShotTask:
         """Return the same task with the features of the first encoder alone."""
-        if self.widths is None:
-            return self
-        first = slice(0, self.widths[0])
+        return self if self.widths is None else self._narrowed(self.widths[0], widths=None)
+
+    def original(self) -> FewShotTask:
+        """Return the same task with the original features alone."""
+        return self._narrowed(self.X.shape[1] // 2, corrected=False) if self.corrected else self
+
+    def _narrowed(self, width: int, **changes: Any) -> FewShotTask:
+        first = slice(0, width)
         return replace(
             self,
             X=self.X[:, first],
             X_val=None if self.X_val is None else self.X_val[:, first],
             views=None if self.views is None else self.views[..., first],
-            widths=None,
+            **changes,
         )
 
     def projected(self) -> FewShotTask:
@@ -176,3 +192,7 @@ class FewShotTask:
             views=None if self.views is None else self.views @ self.projection,
             projection=None,
         )
+
+    def in_text_space(self) -> FewShotTask:
+        """Return the same task with features that can be compared with the text."""
+        return self.of_first_encoder().original().projected()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from two_spaces import with_correction
 
 from handful import FewShotTask, load_features, select
 from handful.evaluation.estimate import Estimate, estimate_accuracy, without_search_bias
@@ -271,3 +272,19 @@ def test_real_features_interval_holds_the_test_accuracy_and_bias_is_small(
             errors.append(found.accuracy - truth)
     assert sum(held) >= 15
     assert abs(np.mean(errors)) < 0.02
+
+
+# -- corrections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("validation", [0, 4])
+@pytest.mark.parametrize("name", ["tip-adapter++", "best"])
+def test_of_a_correction_zero_shot_is_that_of_the_original_features(
+    name: str, validation: int
+) -> None:
+    """The correction is a rotation, so that the head is as right as without it."""
+    task = toy(validation=validation)
+    wide = with_correction(task)
+    found = estimate_accuracy(select(name, wide), wide)
+    expected = estimate_accuracy(select(name.removesuffix("++"), task), task)
+    assert found == expected

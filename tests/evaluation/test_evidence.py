@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from two_spaces import as_taken
 
 from handful import FewShotTask, methods
 from handful.evaluation import evidence as module
@@ -91,6 +92,23 @@ def test_features_before_a_projection_stay_before_it() -> None:
     assert Evidence.of(before, NAMES, 3).features.shape == (12, 20)
 
 
+def test_of_corrected_features_the_corrected_ones_are_compared() -> None:
+    t = task()
+    assert t.class_embeddings is not None
+    other = np.random.default_rng(4).normal(size=(12, 8))
+    wide = np.concatenate([t.X, other], axis=1)
+    known = Evidence.of(replace(t, X=wide, corrected=True), NAMES, 3)
+    alone = Evidence.of(replace(t, X=other), NAMES, 3)
+    assert known.features.shape == (12, 8) and (known.dim, alone.dim) == (16, 8)
+    for one, two in zip(known.nearest(wide[::-1], 5), alone.nearest(other[::-1], 5), strict=True):
+        np.testing.assert_array_equal(one, two)
+    again = Evidence.from_saved(known.to_json(), known.arrays())
+    assert again.corrected and again.dim == 16
+    told = alone.to_json()
+    del told["corrected"]  # as saved before there were corrections
+    assert not Evidence.from_saved(told, alone.arrays()).corrected
+
+
 @pytest.mark.parametrize("text", [True, False])
 def test_labels_are_columns(text: bool) -> None:
     t = task()
@@ -147,6 +165,7 @@ def test_what_is_saved_answers_the_same() -> None:
         {"features": np.zeros(12, np.float16)},
         {"labels": np.zeros(11, np.int64)},
         {"labels": np.full(12, -1, np.int64)},
+        {"corrected": "yes"},
         {"labels": np.zeros(12, np.float32)},
     ],
 )
@@ -164,10 +183,10 @@ def test_what_is_damaged_is_refused(damage: dict[str, object]) -> None:
 @pytest.mark.parametrize("name", methods.names())
 def test_the_two_margins_are_the_margin_of_the_answer(name: str) -> None:
     t = task()
-    head = methods.get(name)(t.class_embeddings).fit(t.X, t.y)
+    head = methods.get(name)(t.class_embeddings).fit(as_taken(name, t.X), t.y)
     queries = np.random.default_rng(1).normal(size=(60, 8))
-    found = shares(head, queries)
-    two = np.sort(head.logits(queries), axis=1)[:, -2:]
+    found = shares(head, as_taken(name, queries))
+    two = np.sort(head.logits(as_taken(name, queries)), axis=1)[:, -2:]
     np.testing.assert_allclose(
         found.names_margin + found.images_margin, two[:, 1] - two[:, 0], atol=1e-9
     )

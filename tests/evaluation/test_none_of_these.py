@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load, save
+from two_spaces import with_correction
 
 from handful import FewShotTask, load_features, select
 from handful.errors import InputError
 from handful.evaluation import left_out
+from handful.evaluation.class_likeness import Likeness
 from handful.evaluation.evidence import Evidence
 from handful.evaluation.left_out import held_out_images, support_of
 from handful.evaluation.none_of_these import NoneOfThese
@@ -554,3 +557,55 @@ def test_what_is_damaged_is_refused(damage: Callable[..., Any]) -> None:
     damage(told, arrays)
     with pytest.raises((ValueError, LookupError, TypeError)):
         NoneOfThese.from_saved(told, arrays)
+
+
+# -- corrections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_names_are_asked_of_the_original_features_and_images_of_the_corrected_ones(
+    validation: bool,
+) -> None:
+    task, rng = toy(), np.random.default_rng(7)
+    if validation:
+        y = np.repeat(np.arange(6), 5)
+        task = replace(task, X_val=images(y, rng), y_val=y)
+    turn = rng.normal(size=(WIDTH, WIDTH))
+
+    def beside(X: np.ndarray | None) -> np.ndarray | None:
+        return None if X is None else np.concatenate([X, X @ turn], axis=1)
+
+    wide = replace(task, X=beside(task.X), X_val=beside(task.X_val), corrected=True)
+    of_names = head_of(task)
+    alone = replace(task, X=task.X @ turn, X_val=None if not validation else task.X_val @ turn)
+    head = head_of(wide, "tip-adapter++")
+    seen, rows = support_of(head, wide)
+    (found, source), (by_name, _), (by_image, _) = (
+        held_out_images(asked, t, *support_of(asked, t), 0)  # type: ignore[misc]
+        for asked, t in ((head, wide), (of_names, task), (of_names, alone))
+    )
+    assert source == ("validation" if validation else "leave-one-out")
+    torch.testing.assert_close(found.cosines, by_name.cosines)
+    torch.testing.assert_close(found.features, by_image.features)
+    torch.testing.assert_close(seen.features, support_of(of_names, alone)[0].features)
+    # And so with images to be judged.
+    learnt, X = NoneOfThese.learn(head, wide), images(np.arange(12), rng)
+    assert learnt is not None and len(rows) == len(task.X)
+    evidence = evidence_of(wide, 6)
+    nobody = np.full(12, -1)
+    judged = replace(
+        left_out.images_of(of_names, X, None, nobody, nobody),
+        features=left_out.images_of(None, X @ turn, None, nobody, nobody).features,
+    )
+    expected = learnt.chosen.of(Likeness.of(judged, seen, KINDS[learnt.kind]))
+    both = beside(X)
+    assert both is not None
+    np.testing.assert_allclose(learnt.score(both, head, evidence), expected, atol=1e-12)
+
+
+def test_a_head_without_the_correction_learns_from_the_original_features_alone() -> None:
+    task = toy()
+    head = head_of(with_correction(task), "gda")
+    found, expected = (NoneOfThese.learn(head, t) for t in (with_correction(task), task))
+    assert found is not None and expected is not None
+    np.testing.assert_array_equal(found.scores, expected.scores)

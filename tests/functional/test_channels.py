@@ -134,3 +134,19 @@ def test_shifted_cache_is_that_of_moved_text_and_keys() -> None:
         kernel = torch.exp(-3.0 * (1 - x[r] @ (keys[r] + moves[LABELS]).T))
         torch.testing.assert_close(cosines[r], x[r] @ (text[r] + moves).T)
         torch.testing.assert_close(votes[r], kernel @ weights[r].diag() @ one_hot)
+
+
+def test_shifted_cache_may_compare_images_in_another_space() -> None:
+    x, other = unit(normal(5, 6)), unit(normal(5, 6, seed=5))
+    given = {
+        "residual": normal(4, 3, seed=1),
+        "weights": normal(9, seed=2),
+        "channels": torch.tensor([4, 0, 3]),
+        "text": TEXT,
+        "keys": KEYS,
+        "values": torch.nn.functional.one_hot(LABELS, 4).double(),
+        "sharpness": 3.0,
+    }
+    cosines, votes = shifted_cache(x, **given, compared=other)
+    torch.testing.assert_close(cosines, shifted_cache(x, **given)[0])
+    torch.testing.assert_close(votes, shifted_cache(other, **given)[1])

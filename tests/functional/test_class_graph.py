@@ -21,13 +21,18 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def from_the_whole_graph(embeddings: Tensor, nodes: Tensor) -> Tensor:
+def from_the_whole_graph(
+    embeddings: Tensor, nodes: Tensor, compared: Tensor | None = None
+) -> Tensor:
     """Â·X of each class in full, then its first row."""
     rows = []
     for embedding in embeddings:
         members = torch.cat([embedding[None], nodes])
         cosines = torch.stack([unit(a) @ unit(b) for a in members for b in members])
-        edges = cosines.reshape(len(members), -1).clamp_min(0) + torch.eye(len(members))
+        cosines = cosines.reshape(len(members), -1)
+        if compared is not None:
+            cosines[1:, 1:] = unit(compared) @ unit(compared).T
+        edges = cosines.clamp_min(0) + torch.eye(len(members))
         scale = torch.diag(edges.sum(dim=1) ** -0.5)
         rows.append((scale @ edges @ scale @ members)[0])
     return torch.stack(rows)
@@ -54,6 +59,16 @@ def test_a_class_among_the_nodes_is_there_twice_as_published() -> None:
     embeddings = normal(5, 8)
     expected = from_the_whole_graph(embeddings, embeddings)
     torch.testing.assert_close(class_graph(embeddings, embeddings), expected)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_nodes_may_be_compared_with_each_other_in_another_space(groups: int) -> None:
+    embeddings, nodes, other = normal(4, 8), normal(6, 8, seed=1), normal(6, 8, seed=2)
+    found = grouped_graphs(embeddings, nodes, groups, other)
+    for group in range(groups):
+        dealt = nodes[group::groups], other[group::groups]
+        torch.testing.assert_close(found[group], from_the_whole_graph(embeddings, *dealt))
+    assert (found - grouped_graphs(embeddings, nodes, groups)).abs().max() > 1e-3
 
 
 def test_a_row_of_zeros_is_no_node() -> None:

@@ -76,3 +76,17 @@ def test_separation_variance_and_gap() -> None:
     x = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     assert feature_variance(x) == pytest.approx(0.25)  # of 1 and 0
     assert modality_gap(x, torch.tensor([[-1.0, 0.0], [0.0, -1.0]])) == pytest.approx(2**0.5)
+
+
+def test_merged_bins_hold_the_same_pairs() -> None:
+    found = pair_cosines(*drawn(0), bins=40)
+    same = found.merged(4)
+    assert (same.paired.sum(), same.unpaired.sum()) == (found.paired.sum(), found.unpaired.sum())
+    assert torch.equal(same.edges, torch.linspace(-1, 1, 41)[::4])
+    assert same.paired.tolist() == [int(found.paired[i : i + 4].sum()) for i in range(0, 40, 4)]
+    # Wider bins can only hide differences.
+    assert same.overlap >= found.overlap
+    assert same.divergence <= found.divergence + 1e-12
+    assert (same.means, same.separation) == (found.means, found.separation)
+    with pytest.raises(ValueError, match="cannot be merged by 7"):
+        found.merged(7)

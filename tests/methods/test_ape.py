@@ -16,7 +16,7 @@ from handful.functional.channels import (
     key_divergence,
     shifted_cache,
 )
-from handful.methods.ape import Ape, ApeT
+from handful.methods.ape import Ape, ApePlusPlus, ApeT
 from handful.methods.head import Head
 from handful.methods.tip_adapter import TipAdapter
 from handful.methods.zero_shot import ZeroShot
@@ -110,6 +110,26 @@ def test_emphasis_favours_keys_that_the_text_would_not_expect() -> None:
     head = Ape(text, keep=1.0).fit(rows, labels)
     typical, untypical, _ = head.divergences_
     assert untypical > typical + 0.5
+
+
+def test_of_a_correction_the_text_is_asked_about_the_original_keys() -> None:
+    """Written out: channels by corrected keys and text, cosines corrected, R of original keys."""
+    turn = np.random.default_rng(5).normal(size=(16, 16))
+    head = ApePlusPlus(TEXT, keep=0.5, emphasis=1.5, sharpness=2.0, blend=3.0, class_weight="none")
+    head.fit(np.concatenate([X, X @ turn], axis=1), Y)
+    keys, asked, text = unit(X @ turn), unit(X), unit(TEXT)
+    criterion = channel_criterion(
+        torch.from_numpy(text), 0.7, torch.from_numpy(keys), torch.from_numpy(Y)
+    )
+    chosen = np.sort(np.argsort(-criterion.numpy())[:8])
+    np.testing.assert_array_equal(head.channels_, chosen)
+    cosines = unit(asked[:, chosen]) @ unit(text[:, chosen]).T
+    own = (np.exp(cosines) / np.exp(cosines).sum(axis=1, keepdims=True))[np.arange(10), Y]
+    divergence = np.log2((1 + 1e-6) / (own + 1e-6))
+    affinity = unit((QUERIES @ turn)[:, chosen]) @ unit(keys[:, chosen]).T
+    votes = np.exp(-2.0 * (1 - affinity)) * np.exp(1.5 * divergence) @ np.eye(4)[Y]
+    found = head.logits(np.concatenate([QUERIES, QUERIES @ turn], axis=1))
+    np.testing.assert_allclose(found, ZERO_SHOT + 3 * votes, rtol=0, atol=1e-4)
 
 
 def test_sweep_gives_what_refitting_with_each_pair_gives() -> None:

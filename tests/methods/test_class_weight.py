@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_sample_weight
+from two_spaces import as_taken
 
 from handful import methods
 from handful.errors import InputError
@@ -57,7 +58,9 @@ def test_where_counts_are_equal_it_changes_nothing(name: str) -> None:
     rows = np.flatnonzero(np.isin(Y, (0, 2, 3, 4)))
     rows = np.concatenate([rows[Y[rows] == c][:2] for c in (0, 2, 3, 4)])  # class 1 has none
     one, other = (
-        make(name, class_weight=how).fit(X[rows], Y[rows]).logits(QUERIES)
+        make(name, class_weight=how)
+        .fit(as_taken(name, X[rows]), Y[rows])
+        .logits(as_taken(name, QUERIES))
         for how in ("none", "balanced")
     )
     np.testing.assert_array_equal(one, other)
@@ -65,8 +68,9 @@ def test_where_counts_are_equal_it_changes_nothing(name: str) -> None:
 
 @every_weighed
 def test_where_they_are_not_it_does(name: str) -> None:
+    rows, queries = as_taken(name, X), as_taken(name, QUERIES)
     one, other = (
-        make(name, class_weight=how).fit(X, Y).logits(QUERIES) for how in ("none", "balanced")
+        make(name, class_weight=how).fit(rows, Y).logits(queries) for how in ("none", "balanced")
     )
     assert np.abs(one - other).max() > 1e-4 * np.abs(one).max()
 
@@ -94,10 +98,11 @@ def of_copies(name: str, strength: str | None, power: float, **settings: Any) ->
     """
     if strength is not None:
         settings.setdefault(strength, getattr(make(name), strength))
-    expected = make(name, **settings).fit(X, Y).logits(QUERIES)
+    rows, queries = as_taken(name, X), as_taken(name, QUERIES)
+    expected = make(name, **settings).fit(rows, Y).logits(queries)
     if strength is not None:
         settings[strength] *= MORE**power
-    found = make(name, **settings).fit(X[COPIED], Y[COPIED]).logits(QUERIES)
+    found = make(name, **settings).fit(rows[COPIED], Y[COPIED]).logits(queries)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -217,9 +222,10 @@ def test_what_is_swept_is_what_is_predicted() -> None:
         blend = methods.get(name).search.blend
         if blend is None:
             continue
-        head = make(name).fit(X, Y)
-        ((base, direction),) = head.sweep(QUERIES)
-        expected = head.decision_function(QUERIES)
+        queries = as_taken(name, QUERIES)
+        head = make(name).fit(as_taken(name, X), Y)
+        ((base, direction),) = head.sweep(queries)
+        expected = head.decision_function(queries)
         found = (base + getattr(head, blend) * direction).numpy()
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -254,9 +260,10 @@ def test_one_image_of_one_class_and_two_hundred_of_another(name: str) -> None:
     head = methods.get(name)(
         TEXT[:3], **({"epochs": 15} if "epochs" in make(name).settings() else {})
     )
-    head.fit(rows, y)
+    head.fit(as_taken(name, rows), y)
     true = np.repeat([0, 1, 2], 20)
-    right = head.predict(MIDDLES[true] + 0.6 * rng.normal(size=(60, 24))) == true
+    queries = MIDDLES[true] + 0.6 * rng.normal(size=(60, 24))
+    right = head.predict(as_taken(name, queries)) == true
     # A single image says where its class is: the classes are far apart.
     assert all(right[true == c].mean() >= 0.8 for c in range(3))
 
@@ -276,6 +283,7 @@ def test_a_rare_class_is_not_recalled_less_often(name: str, whu: Callable[..., A
             if "epochs" in head.settings():
                 head.set_params(epochs=15)
             rare = task.y_val % 2 == 0
-            head.fit(task.X[rows], task.y[rows])
-            right[how] += (head.predict(task.X_val[rare]) == task.y_val[rare]).mean()
+            head.fit(as_taken(name, task.X[rows]), task.y[rows])
+            predicted = head.predict(as_taken(name, task.X_val[rare]))
+            right[how] += (predicted == task.y_val[rare]).mean()
     assert right["balanced"] >= right["none"]

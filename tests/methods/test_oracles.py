@@ -1,7 +1,9 @@
-"""Number by number against what the published code of Tip-Adapter and CLIP-Adapter returns."""
+"""Number by number against what the published code of Tip-Adapter, its successors with a corrected
+space and CLIP-Adapter returns."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from oracles import Oracle, OracleInputs, assert_agree
@@ -12,7 +14,8 @@ from handful.functional.cosine import cosine_logits
 from handful.functional.kernel import cache_votes
 from handful.functional.normalise import unit
 from handful.methods.clip_adapter import ClipAdapter
-from handful.methods.tip_adapter import TipAdapter, TipAdapterF
+from handful.methods.tip_adapter import TipAdapter, TipAdapterF, TipAdapterPlusPlus
+from handful.methods.tip_x import TipXPlusPlus
 from handful.methods.zero_shot import ZeroShot
 
 TIP_PAIRS = [(1.0, 5.5), (2.0, 1.0), (0.5, 10.0)]
@@ -67,6 +70,58 @@ def test_tip_adapter_heads(
     ):
         found = head.fit(X, y).logits(inputs.queries.numpy())
         assert_agree(found, tip[f"logits_a{blend:g}_b{sharpness:g}"])
+
+
+# -- Tip-Adapter++ and Tip-X++ ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def imo(oracle: Oracle) -> dict[str, Tensor]:
+    return oracle("imo")
+
+
+def corrected(inputs: OracleInputs, imo: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Support and queries in both spaces."""
+    keys = torch.cat([inputs.support, imo["adapted_keys"]], dim=1)
+    return keys.numpy(), torch.cat([inputs.queries, imo["adapted_query"]], dim=1).numpy()
+
+
+@pytest.mark.parametrize(("blend", "sharpness"), [(1.0, 5.5), (4.0, 10.0)])
+def test_tip_adapter_in_a_corrected_space(
+    inputs: OracleInputs, imo: dict[str, Tensor], blend: float, sharpness: float
+) -> None:
+    text, labels = inputs.text.numpy(), inputs.labels.numpy()
+    X, queries = corrected(inputs, imo)
+    published = imo[f"tip_pp_logits_a{blend:g}_b{sharpness:g}"]
+    for head in (
+        TipAdapterPlusPlus(text, blend=blend, sharpness=sharpness),
+        TipAdapterF(text, blend=blend, sharpness=sharpness, similarity="corrected", epochs=0),
+    ):
+        fitted = head.fit(X, labels)
+        assert_agree(fitted.logits(queries), published)
+        assert_agree(fitted.zero_shot_logits(queries), imo["zero_shot_logits"])
+    plain = TipAdapter(text, blend=blend, sharpness=sharpness)
+    found = plain.fit(inputs.support.numpy(), labels).logits(inputs.queries.numpy())
+    assert_agree(found, imo[f"tip_logits_a{blend:g}_b{sharpness:g}"])
+    with pytest.raises(AssertionError):  # the oracle can tell
+        assert_agree(found, published)
+
+
+def test_tip_x_in_a_corrected_space(inputs: OracleInputs, imo: dict[str, Tensor]) -> None:
+    """An absolute 2e-3, as the oracles say: their divergences are sums in float32."""
+    X, queries = corrected(inputs, imo)
+    head = TipXPlusPlus(
+        inputs.text.numpy(), blend=1.5, sharpness=5.5, profile_blend=3.0, rescale="batch"
+    ).fit(X, inputs.labels.numpy())
+    assert (torch.from_numpy(head.logits(queries)) - imo["tip_x_pp_logits"]).abs().max() < 2e-3
+    # The range among support images, replaced by what was published, is free of the batch.
+    head.set_params(rescale="support")
+    head.range_ = torch.cat([imo["kl_range"], imo["adapted_affinity_range"]]).float().numpy()
+    assert (torch.from_numpy(head.logits(queries)) - imo["tip_x_pp_logits"]).abs().max() < 2e-3
+    ((base, votes),) = head.set_params(profile_blend=0.0).sweep(queries)
+    plain = base + 1.5 * votes
+    profile = torch.from_numpy(head.set_params(profile_blend=1.0).logits(queries)) - plain
+    assert (profile - imo["tip_x_pp_kl_logits"]).abs().max() < 2e-3
 
 
 # -- CLIP-Adapter ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from two_spaces import as_taken, task_as_taken
 
 from handful import load_features, methods, select
 from handful.methods.clip_adapter import ClipAdapter
@@ -77,5 +78,5 @@ def test_every_method_gains_from_four_shots(whu: Whu, name: str) -> None:
     """Documented defaults, one seed; a method that does not beat zero-shot here is broken."""
     task, X_test, y_test = whu("vit-b-32", 4, 2)
     zero_shot = ZeroShot(**task.head_arguments()).fit(task.X, task.y)
-    head = select(name, task, "fixed")
-    assert head.score(X_test, y_test) > zero_shot.score(X_test, y_test)
+    head = select(name, task_as_taken(name, task), "fixed")
+    assert head.score(as_taken(name, X_test), y_test) > zero_shot.score(X_test, y_test)

@@ -127,7 +127,7 @@ def _speaks(held: HeldOut) -> bool:
 
 def _names_alone(task: FewShotTask) -> HeldOut:
     """What zero-shot, which learns nothing from it, says of the support."""
-    first = task.of_first_encoder().projected()
+    first = task.in_text_space()
     judge = Judge(ZeroShot, first, Trial.support(first), {}, 0)
     judge.remember({}, [ZeroShot(**first.head_arguments()).fit(first.X, first.y)])
     return judge.held_out({})

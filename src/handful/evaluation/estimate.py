@@ -34,7 +34,7 @@ from handful.functional.learning_curve import accuracy_at
 from handful.methods.head import Head
 from handful.methods.zero_shot import ZeroShot
 from handful.selection.candidates import Candidate, Trial
-from handful.selection.select import Policy, held_out, trials_of
+from handful.selection.select import Policy, held_out, task_for, trials_of
 from handful.task import FewShotTask
 
 __all__ = ["Estimate", "estimate_accuracy", "without_search_bias"]
@@ -85,6 +85,7 @@ def estimate_accuracy(
         The estimate of the head, and that of zero-shot for comparison. None for the head where no
         image can be held out, None for zero-shot where there is no text.
     """
+    task = task_for(head, task)
     # With fixed settings, validation images are as good as new, and need no learning curve.
     policy: Policy = head.selection_.policy
     if policy == "fixed":
@@ -93,7 +94,7 @@ def estimate_accuracy(
     source = "validation" if policy == "val" else "cross-validation"
     zero_shot = None
     if task.class_embeddings is not None:
-        first = task.of_first_encoder().projected()
+        first = task.in_text_space()
         read = trials_of(first, policy, random_state)
         judged = read if policy == "val" else Trial.support(first)
         names_only = ZeroShot(**first.head_arguments()).fit(first.X, first.y)

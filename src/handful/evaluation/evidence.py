@@ -37,11 +37,13 @@ class Evidence:
     Attributes:
         features: float16 ``(n, D)``, of unit length but for rounding. Of M encoders each one's part
             has length 1/√M, so that a cosine is the mean of theirs. Features before a projection
-            stay before it, as the heads that learn there see them.
+            stay before it, as the heads that learn there see them. Of corrected features those in
+            the corrected space, where such a head compares images.
         labels: column of each image's class, int64 ``(n,)``.
         names: of the images: paths, or row numbers.
         widths: of several encoders the width of each, else None.
         named: whether class embeddings came from names; else class means stand in for them.
+        corrected: whether the head takes ``[original | corrected]``, 2·D wide.
     """
 
     features: npt.NDArray[np.float16]
@@ -49,6 +51,7 @@ class Evidence:
     names: tuple[str, ...]
     widths: tuple[int, ...] | None = None
     named: bool = True
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -73,14 +76,22 @@ class Evidence:
         """
         classes = ZeroShot(task.class_embeddings, class_names=task.class_names)
         labels = classes._set_classes(task.y).numpy()
-        rows = _first_of_each(labels, n_classes, _MOST // task.X.shape[1])
+        width = task.X.shape[1] // (2 if task.corrected else 1)
+        rows = _first_of_each(labels, n_classes, _MOST // width)
         return cls(
-            features=_short(task.X[rows], task.widths).astype(np.float16),
+            features=_short(task.X[rows, -width:], task.widths).astype(np.float16),
             labels=labels[rows],
             names=tuple(str(names[row]) for row in rows),
             widths=task.widths,
             named=task.class_embeddings is not None,
+            corrected=task.corrected,
         )
+
+    @property
+    def dim(self) -> int:
+        """Width of features as the head takes them."""
+        width: int = self.features.shape[1]
+        return 2 * width if self.corrected else width
 
     def nearest(self, X: npt.ArrayLike, k: int) -> tuple[Integers, Floats]:
         """Return the support images nearest to each image, the nearest first.
@@ -89,13 +100,13 @@ class Evidence:
         answer does not depend on the batch.
 
         Args:
-            X: features as the head takes them, ``(N, D)``, of any length.
+            X: features as the head takes them, ``(N, D)`` or ``(N, 2·D)``, of any length.
             k: how many; where there are fewer, all.
 
         Returns:
             Positions ``(N, k)`` and cosines ``(N, k)``.
         """
-        queries, n = np.asarray(X), len(self.labels)
+        queries, n = np.asarray(X)[:, -self.features.shape[1] :], len(self.labels)
         k = min(k, n)
         found, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
         keys = _short(self.features, self.widths)  # once more, after rounding
@@ -116,6 +127,7 @@ class Evidence:
             "names": list(self.names),
             "widths": None if self.widths is None else list(self.widths),
             "named": self.named,
+            "corrected": self.corrected,
         }
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -130,18 +142,22 @@ class Evidence:
             ValueError, LookupError, TypeError: it is damaged.
         """
         names, widths = told["names"], told["widths"]
+        corrected = told.get("corrected", False)  # not told before there were corrections
         if not isinstance(widths, list | None):
             raise ValueError("the widths of its encoders are no list")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("the names of its support images are no texts")
         if not isinstance(told["named"], bool) or arrays["labels"].dtype != np.int64:
             raise ValueError("the labels of its support images are damaged")
+        if not isinstance(corrected, bool):
+            raise ValueError("it does not say whether its support images are corrected")
         return cls(
             features=arrays["features"],
             labels=arrays["labels"],
             names=tuple(names),
             widths=None if widths is None else tuple(map(int, widths)),
             named=told["named"],
+            corrected=corrected,
         )
 
 

@@ -65,7 +65,8 @@ def held_out_images(
     if len(some) > _MOST:
         some = np.sort(np.random.default_rng(seed).choice(some, _MOST, replace=False))
     named = head if task.class_embeddings is not None else None
-    return images_of(named, X[some], task.widths, labels[some], groups[some]), source
+    told = (labels[some], groups[some])
+    return images_of(named, X[some], task.widths, *told, corrected=task.corrected), source
 
 
 def _can_be_left_out(labels: Integers, groups: Integers) -> npt.NDArray[np.bool_]:
@@ -88,19 +89,25 @@ def images_of(
     widths: tuple[int, ...] | None,
     labels: Integers,
     groups: Integers,
+    *,
+    corrected: bool = False,
 ) -> Images:
     """Return images to compare.
 
     Args:
         head: what is asked about the names; None: nothing.
-        X: features as it takes them ``(N, D)``.
+        X: features as it takes them ``(N, D)`` or ``(N, 2·D)``.
         widths: of several encoders the width of each.
         labels, groups: see :class:`Images`.
+        corrected: whether features are ``[original | corrected]``. The names are asked about the
+            original ones; with images the corrected ones are compared, as in the evidence.
     """
     raw = np.asarray(X, dtype=np.float64)
     cosines = None
     if head is not None:
         cosines = torch.from_numpy(head.zero_shot_logits(raw) / head.logit_scale)
+    if corrected:
+        raw = raw[:, raw.shape[1] // 2 :]
     # Of several encoders each one's part counts the same, as in the evidence.
     features = unit(torch.cat(unit_parts(torch.from_numpy(raw), widths or raw.shape[1:]), dim=1))
     return Images(features, cosines, torch.from_numpy(labels), torch.from_numpy(groups))

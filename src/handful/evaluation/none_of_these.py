@@ -56,6 +56,7 @@ from handful.evaluation.open_set_score import (
 )
 from handful.functional.conformal import finite_sample_quantile, images_needed
 from handful.methods.head import Head
+from handful.selection.select import task_for
 from handful.task import FewShotTask
 
 __all__ = ["NoneOfThese"]
@@ -91,6 +92,7 @@ class NoneOfThese:
         Returns:
             None where no image can be held out and there are no names to ask.
         """
+        task = task_for(head, task)
         seen, rows = support_of(head, task)
         found = held_out_images(head, task, seen, rows, random_state)
         if found is None:
@@ -144,7 +146,8 @@ class NoneOfThese:
         seen = seen_of(evidence, groups, len(head.classes_))
         nobody = np.full(len(np.asarray(X)), -1)
         parts = KINDS[self.kind]
-        images = images_of(head if "names" in parts else None, X, evidence.widths, nobody, nobody)
+        named = head if "names" in parts else None
+        images = images_of(named, X, evidence.widths, nobody, nobody, corrected=evidence.corrected)
         return self.chosen.of(Likeness.of(images, seen, parts)).numpy()
 
     def threshold(self, false_alarms: float) -> float:

@@ -58,6 +58,7 @@ class Evaluation:
         bins_before: the same before calibration, where there was one.
         sets: what prediction sets are worth, where some were asked for.
         seen_in_training: images that the classifier was fitted on; their answers prove nothing.
+        seen_by_correction: images that the correction of its encoder was trained on.
         skipped: path and reason of each image that could not be read.
     """
 
@@ -76,6 +77,7 @@ class Evaluation:
     bins_before: tuple[Bin, ...] = ()
     sets: SetQuality | None = None
     seen_in_training: int = 0
+    seen_by_correction: int = 0
     skipped: tuple[tuple[Path, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:

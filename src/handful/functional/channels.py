@@ -125,6 +125,7 @@ def shifted_cache(
     keys: Tensor,
     values: Tensor,
     sharpness: float,
+    compared: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """xᵀW_E and φ_β(xF_Eᵀ)·diag(r)·L of APE-T: every class moved, its text and its keys alike.
 
@@ -140,11 +141,14 @@ def shifted_cache(
         keys: F ``(..., n, D)``.
         values: L, one-hot ``(..., n, C)``.
         sharpness: β.
+        compared: features to compare with the keys, where these lie in another space than the text.
 
     Returns:
         two ``(..., N, C)``.
     """
     index = channels[..., None, :].expand(*x.shape[:-1], channels.shape[-1])
+    cosines = x @ text.mT + x.gather(-1, index) @ residual.mT
+    x = x if compared is None else compared
     moved = x.gather(-1, index) @ residual.mT
     votes = cache_kernel(x @ keys.mT, sharpness) @ (weights[..., None] * values)
-    return x @ text.mT + moved, votes * torch.exp(sharpness * moved)
+    return cosines, votes * torch.exp(sharpness * moved)

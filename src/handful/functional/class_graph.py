@@ -21,33 +21,40 @@ from handful.functional.normalise import unit
 __all__ = ["class_graph", "graph_output", "grouped_graphs", "in_own_span"]
 
 
-def class_graph(embeddings: Tensor, nodes: Tensor) -> Tensor:
+def class_graph(embeddings: Tensor, nodes: Tensor, compared: Tensor | None = None) -> Tensor:
     """Return the row of t_c in Â·X for each class; time and memory linear in classes × nodes.
 
     Args:
         embeddings: t, ``(..., C, D)``. Lengths count in X, not in Â.
         nodes: n, ``(..., M, D)``; a row of zeros is no node.
+        compared: the same nodes in another space, in which they are compared with each other.
 
     Returns:
         ``(..., C, D)``.
     """
     directions = unit(nodes)
     edges = (unit(embeddings) @ directions.mT).clamp_min(0)
+    directions = directions if compared is None else unit(compared)
     among_nodes = (directions @ directions.mT).clamp_min(0).sum(dim=-1)
     own_degree = 2 + edges.sum(dim=-1, keepdim=True)
     degrees = among_nodes[..., None, :] + 1 + edges
     return 2 / own_degree * embeddings + edges / torch.sqrt(own_degree * degrees) @ nodes
 
 
-def grouped_graphs(embeddings: Tensor, nodes: Tensor, groups: int) -> Tensor:
+def grouped_graphs(
+    embeddings: Tensor, nodes: Tensor, groups: int, compared: Tensor | None = None
+) -> Tensor:
     """Deal the M nodes to G groups, node j to group j mod G, and make a graph of each.
+
+    Arguments as in :func:`class_graph`.
 
     Returns:
         ``(..., G, C, D)``, where G is ``groups``, or M if that is less.
     """
     groups = min(groups, nodes.shape[-2])
-    graphs = [class_graph(embeddings, nodes[..., g::groups, :]) for g in range(groups)]
-    return torch.stack(graphs, dim=-3)
+    compared = nodes if compared is None else compared
+    dealt = [[part[..., g::groups, :] for part in (nodes, compared)] for g in range(groups)]
+    return torch.stack([class_graph(embeddings, *parts) for parts in dealt], dim=-3)
 
 
 def in_own_span(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ is ever held.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,17 @@ class PairCosines:
     unpaired: Tensor
     means: tuple[float, float]
     deviations: tuple[float, float]
+
+    def merged(self, factor: int) -> PairCosines:
+        """Return the same counts with ``factor`` neighbouring bins as one; it divides B."""
+        if len(self.paired) % factor:
+            raise ValueError(f"{len(self.paired)} bins cannot be merged by {factor}")
+        return replace(
+            self,
+            edges=self.edges[::factor],
+            paired=self.paired.reshape(-1, factor).sum(dim=1),
+            unpaired=self.unpaired.reshape(-1, factor).sum(dim=1),
+        )
 
     def _shares(self) -> tuple[Tensor, Tensor]:
         p, q = self.paired.double(), self.unpaired.double()

@@ -184,10 +184,7 @@ class Cafo(Head):
                 unit_parts(s.features if s.views is None else s.views.mean(dim=1), first._parts)
                 for s in run.supports
             ]
-            shown = [
-                unit_parts(s.features[:, None] if s.views is None else s.views, first._parts)
-                for s in run.supports
-            ]
+            shown = [unit_parts(s.shown(), first._parts) for s in run.supports]
 
             def logits(
                 x: Tensor,

@@ -220,7 +220,7 @@ class ClipAdapter(TransformerMixin, Head):  # type: ignore[misc]
 
         samples = support.samples()
         if self.adapter_input == "raw":
-            samples = support.features[:, None] if support.views is None else support.views
+            samples = support.shown()
         # Adapters that nothing is taken of have no gradient.
         unused = self.residual and not any(self.blends().values())
         recipe = Recipe(epochs=0 if unused else self.epochs, lr=self.lr)

@@ -48,6 +48,7 @@ from handful.functional.prototypes import (
     text_prototypes,
     weigh_channels,
 )
+from handful.functional.two_spaces import compared, original
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
 from handful.methods.training import Recipe, Runs, batches_by_size, seed_of, train, weights_of
@@ -151,6 +152,7 @@ class ClusterAdapter(Head):
         lr_text: float = 1e-4,
         epochs: int = 30,
         batch: int = 256,
+        similarity: str = "original",
         class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
@@ -181,6 +183,7 @@ class ClusterAdapter(Head):
         self.lr_text = lr_text
         self.epochs = epochs
         self.batch = batch
+        self.similarity = similarity
         self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
@@ -231,7 +234,7 @@ class ClusterAdapter(Head):
             x: Tensor, offsets: Tensor, weights: Tensor, scales: Tensor, bias: Tensor, drawn: Tensor
         ) -> Tensor:
             cosines = centre_cosines(
-                weigh_channels(x, weights, head.channel_power),
+                weigh_channels(compared(x, width), weights, head.channel_power),
                 unit(anchors + offsets),
                 scales,
                 head.centre_power,
@@ -241,7 +244,8 @@ class ClusterAdapter(Head):
             votes = centre_votes(
                 cosines, labels, n_classes, head.train_sharpness, balance=head.balance
             )
-            return head.logit_scale * x @ unit(text + bias).mT + head.train_blend * votes
+            base = head.logit_scale * original(x, width) @ unit(text + bias).mT
+            return base + head.train_blend * votes
 
         def penalty(offsets: Tensor, weights: Tensor, scales: Tensor, bias: Tensor) -> Tensor:
             centres = unit(anchors + offsets)
@@ -309,8 +313,8 @@ class ClusterAdapter(Head):
                 self.channel_weights_,
             )
         )
-        base = cosine_logits(features, classifier, self.logit_scale)
-        weighed = weigh_channels(unit(features), weights, self.channel_power)
+        base = cosine_logits(self._original(features), classifier, self.logit_scale)
+        weighed = weigh_channels(unit(self._compared(features)), weights, self.channel_power)
         cosines = centre_cosines(weighed, centres, scales, self.centre_power)
         labels = torch.from_numpy(self.centre_labels_)
         for point in points:
@@ -324,7 +328,7 @@ def _anchors(support: Support, n_centres: int, seed: int) -> tuple[Tensor, Tenso
 
     Within a class they are ordered by their first number, not as the images came.
     """
-    keys, samples = support.keys(), support.samples()
+    keys, samples = support.keys(), compared(support.samples(), support.width)
     anchors = []
     for label in range(support.n_classes):
         rows = (support.labels == label).nonzero()[:, 0]

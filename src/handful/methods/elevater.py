@@ -128,7 +128,7 @@ class _LinearHead(Head):
 
     def _samples(self, support: Support) -> Tensor:
         """What is trained on, ``(n, V, D)``."""
-        return self._scaled(support.features[:, None] if support.views is None else support.views)
+        return self._scaled(support.shown())
 
     def _scaled(self, features: Tensor) -> Tensor:
         return self.feature_norm * unit(features) if self.feature_norm else features

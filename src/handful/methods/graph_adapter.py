@@ -22,6 +22,10 @@ Where we differ from the published code, and why:
   of shots and no weight decay, which costs 0.5 point on such images.
 - ``blend`` is the share of the new, 1 − η, so that 0 is zero-shot as everywhere here.
 - A class without images is no node of the image graph, and keeps its class embedding.
+
+With a correction the mean images are compared with each other in the corrected space, and with the
+class embeddings, to which they are added, in the original one. Cosines among nodes only tell how
+much a node with many neighbours counts, so that this makes a small difference.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from handful.functional.bottleneck import residual_blend
 from handful.functional.class_graph import graph_output, grouped_graphs, in_own_span
 from handful.functional.cosine import cosine_logits
 from handful.functional.normalise import unit
+from handful.functional.two_spaces import original
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
 from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
@@ -99,6 +104,7 @@ class GraphAdapter(Head):
         text_norm: float = 9.0,
         epochs: int = 100,
         lr: float = 2e-3,
+        similarity: str = "original",
         class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
@@ -111,6 +117,7 @@ class GraphAdapter(Head):
         self.text_norm = text_norm
         self.epochs = epochs
         self.lr = lr
+        self.similarity = similarity
         self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
@@ -141,7 +148,7 @@ class GraphAdapter(Head):
         weights, biases = train(
             [weights, biases],
             logits,
-            [s.samples() for s in supports],
+            [original(s.samples(), s.width) for s in supports],
             torch.stack([s.labels for s in supports]),
             Recipe(epochs=first.epochs, lr=first.lr, weight_decay=0.0, optimiser="adam"),
             seeds,
@@ -159,7 +166,7 @@ class GraphAdapter(Head):
 
     def _logits(self, features: Tensor) -> Tensor:
         adapted = torch.from_numpy(self.adapted_).double()
-        return cosine_logits(features, adapted, self.logit_scale)
+        return cosine_logits(self._original(features), adapted, self.logit_scale)
 
 
 class _Start(NamedTuple):
@@ -175,10 +182,12 @@ class _Start(NamedTuple):
 
 def _start(head: GraphAdapter, support: Support, seed: int) -> _Start:
     text = head.text_norm * support.text
+    images = head.text_norm * support.class_means(support.original_keys())
+    alike = head.text_norm * support.class_means(support.keys())
     graphs = torch.stack(
         [
-            grouped_graphs(text, nodes, head.groups)
-            for nodes in (text, head.text_norm * support.class_means())
+            grouped_graphs(text, text, head.groups),
+            grouped_graphs(text, images, head.groups, alike),
         ]
     )
     coordinates, basis = in_own_span(graphs.flatten(1, 2))

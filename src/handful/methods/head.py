@@ -29,6 +29,7 @@ from handful.functional.class_weights import balanced_weights
 from handful.functional.cosine import cosine_logits
 from handful.functional.normalise import unit
 from handful.functional.pooling import pool_templates
+from handful.functional.two_spaces import compared, original, unit_in_each
 from handful.methods.search import Search
 from handful.methods.settings import Settings
 
@@ -42,9 +43,10 @@ class Support:
     """The support set as tensors.
 
     Attributes:
-        features: raw features ``(n, D)``, float32.
+        features: raw features ``(n, D)``, float32; with a correction the original and the corrected
+            ones side by side, ``(n, 2·D)``, D being the width of the text.
         labels: index of each image's class, int64 ``(n,)``.
-        views: raw features of augmented views ``(n, V, D)``, float32, or None.
+        views: raw features of augmented views ``(n, V, …)``, as wide, float32, or None.
         text: unit class embeddings W ``(C, D)``, float32; without text, unit class means.
         prompts: unit embeddings of every single prompt ``(C, T, D)``, float32, where the head was
             given them; a class with fewer than T has rows of zeros.
@@ -63,21 +65,46 @@ class Support:
         """C."""
         return self.text.shape[0]
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.text.shape[1]
+
     def keys(self) -> Tensor:
-        """One unit vector per image: f = unit(mean over views of raw features), ``(n, D)``."""
-        return unit(self.features if self.views is None else self.views.mean(dim=1))
+        """One unit vector per image: f = unit(mean over views of raw features), ``(n, D)``.
+
+        With a correction that of the corrected space, where images are compared with images.
+        """
+        return unit(compared(self.shown(), self.width).mean(dim=1))
+
+    def original_keys(self) -> Tensor:
+        """The same in the original space, where images are compared with text."""
+        return unit(original(self.shown(), self.width).mean(dim=1))
+
+    def keys_in_each(self) -> Tensor:
+        """Original and corrected keys side by side; without a correction :meth:`keys`."""
+        if self.features.shape[1] == self.width:
+            return self.keys()
+        return torch.cat([self.original_keys(), self.keys()], dim=1)
+
+    def shown(self) -> Tensor:
+        """Raw features to learn from: the views, or the image itself, ``(n, V, …)``, V = 1."""
+        return self.features[:, None] if self.views is None else self.views
 
     def samples(self) -> Tensor:
-        """Unit features to train on ``(n, V, D)``: the views, or the image itself, V = 1."""
-        return unit(self.features[:, None] if self.views is None else self.views)
+        """Unit features to train on ``(n, V, D)``; with a correction ``(n, V, 2·D)``.
+
+        Each half then has length 1.
+        """
+        return unit_in_each(self.shown(), self.width)
 
     def counts(self) -> Tensor:
         """Number of images of each class, int64 ``(C,)``."""
         return torch.bincount(self.labels, minlength=self.n_classes)
 
-    def class_means(self) -> Tensor:
-        """Mean of the unit features of each class ``(C, D)``; zeros for a class without images."""
-        sums = torch.zeros_like(self.text).index_add_(0, self.labels, self.keys())
+    def class_means(self, keys: Tensor) -> Tensor:
+        """Mean of the keys of each class ``(C, D)``; zeros for a class without images."""
+        sums = torch.zeros_like(self.text).index_add_(0, self.labels, keys)
         return sums / self.counts().clamp_min(1)[:, None]
 
 
@@ -92,13 +119,16 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
         class_weight: ``none``: every image counts the same, a class by its number of images;
             ``balanced``: every class the same. A head has it unless each class has the same say in
             it anyway.
+        similarity: ``original``: images are compared with images in the space of the text;
+            ``corrected``: in that of a correction. Features are ``[original | corrected]`` then,
+            twice as wide as the text. A head has it if it compares images with images.
         logit_scale: s.
         random_state: seed of everything random in ``fit``.
 
     Attributes:
         classes_: labels in the order of the columns of ``predict_proba``.
         text_: unit class embeddings ``(C, D)``, float32.
-        n_features_in_: D.
+        n_features_in_: D, or 2·D with a correction.
     """
 
     name: ClassVar[str]
@@ -107,7 +137,10 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
     search: ClassVar[Search] = Search()
     learned: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[tuple[str, ...]] = ()
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"class_weight": ("none", "balanced")}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "class_weight": ("none", "balanced"),
+        "similarity": ("original", "corrected"),
+    }
     from_task = (
         "class_embeddings",
         "class_names",
@@ -120,6 +153,7 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
     uses_prompts: ClassVar[bool] = False
     several_encoders: ClassVar[bool] = False
     before_projection: ClassVar[bool] = False  # works on features before the visual projection
+    needs_correction: ClassVar[bool] = False  # its similarity is always that of a correction
     # Images per class from which it fits its logits to held-out likelihood itself; 0: never.
     likely_from: ClassVar[int] = 0
 
@@ -127,6 +161,7 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
     class_embeddings: Array | None
     class_names: Sequence[str] | None
     class_weight: str = "none"  # of heads without that setting
+    similarity: str = "original"  # of heads without that setting
     logit_scale: float
     random_state: int | None
 
@@ -165,6 +200,11 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
         Overridden where one setting decides whether another is searched.
         """
         return cls.search.without(given)
+
+    @classmethod
+    def compares_images(cls) -> bool:
+        """Return whether it compares images with images, so that a correction is of use to it."""
+        return cls.needs_correction or "similarity" in cls().settings()
 
     # -- fitting -----------------------------------------------------------------------------
 
@@ -205,9 +245,21 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
                 raise ValueError(
                     f"views have shape {tuple(views.shape)}: expected ({len(X)}, V, {X.shape[1]})"
                 )
-        text, prompts = self._text(features, labels)
+        text, prompts = self._text(self._in_text_space(features), labels)
         self.text_ = text.numpy()
         return Support(features, labels, views, text, prompts, self._weights(labels))
+
+    def _in_text_space(self, features: Tensor) -> Tensor:
+        """Return the original half of corrected features of the support, before text is known."""
+        width = features.shape[1]
+        if self.similarity != "corrected":
+            return features
+        if width % 2:
+            raise InputError(
+                f"the features have width {width}: similarity 'corrected' needs original and "
+                "corrected ones side by side, of equal width"
+            )
+        return original(features, width // 2)
 
     def _weights(self, labels: Tensor) -> Tensor | None:
         """Return how much images of these classes count ``(n,)``; None: all the same."""
@@ -272,9 +324,12 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
             check_array(self.class_embeddings, allow_nd=True, input_name="class_embeddings")
         )
         if text.ndim not in (2, 3) or text.shape[-1] != features.shape[1]:
-            raise ValueError(
+            reason = "features; the encoders differ"
+            if self.similarity == "corrected":
+                reason = "original half of the features; the corrected half has the same width"
+            raise InputError(
                 f"class embeddings have shape {tuple(text.shape)}: expected (C, "
-                f"{features.shape[1]}) to go with the features; the encoders differ"
+                f"{features.shape[1]}) to go with the {reason}"
             )
         if text.ndim == 2:
             return unit(text).float(), None
@@ -305,9 +360,18 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
         labels: Array = self.classes_[columns]
         return labels
 
+    def _original(self, features: Tensor) -> Tensor:
+        """Return the part of the features that is compared with text ``(N, D)``."""
+        return original(features, self.text_.shape[1])
+
+    def _compared(self, features: Tensor) -> Tensor:
+        """Return the part of the features that is compared with images ``(N, D)``."""
+        return compared(features, self.text_.shape[1])
+
     def _zero_shot(self, features: Tensor) -> Tensor:
         """Z, the logits that every text-based head starts from."""
-        return cosine_logits(features, torch.from_numpy(self.text_).double(), self.logit_scale)
+        text = torch.from_numpy(self.text_).double()
+        return cosine_logits(self._original(features), text, self.logit_scale)
 
     def _names(self, features: Tensor) -> Tensor:
         """What the head makes of the names; overridden where it weighs them anew."""
@@ -361,7 +425,8 @@ class Head(ClassifierMixin, Settings):  # type: ignore[misc]
         for name in ("text_", *cls.learned):
             setattr(head, name, arrays[name])
         head.classes_ = classes
-        head.n_features_in_ = arrays["text_"].shape[1]
+        spaces = 2 if head.similarity == "corrected" else 1
+        head.n_features_in_ = spaces * arrays["text_"].shape[1]
         return head
 
 

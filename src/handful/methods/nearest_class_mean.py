@@ -57,12 +57,14 @@ class NearestClassMean(Head):
         class_embeddings: Any = None,
         *,
         scale: float = 0.5,
+        similarity: str = "original",
         class_names: Any = None,
         logit_scale: float = 100.0,
         random_state: int | None = 0,
     ) -> None:
         self.class_embeddings = class_embeddings
         self.scale = scale
+        self.similarity = similarity
         self.class_names = class_names
         self.logit_scale = logit_scale
         self.random_state = random_state
@@ -74,10 +76,10 @@ class NearestClassMean(Head):
                 "the nearest class mean learns from images alone, and all of them are of one class "
                 f"({self.classes_.tolist()[int(present[0])]!r}): add images of another class"
             )
-        self.means_ = unit(support.class_means()).numpy()
+        self.means_ = unit(support.class_means(support.keys())).numpy()
 
     def _logits(self, features: Tensor) -> Tensor:
         means = torch.from_numpy(self.means_).double()
-        logits = cosine_logits(features, means, self.scale * self.logit_scale)
+        logits = cosine_logits(self._compared(features), means, self.scale * self.logit_scale)
         # A class without images lies below all others.
         return logits.masked_fill((means == 0).all(dim=1), -1e9)

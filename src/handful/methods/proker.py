@@ -51,7 +51,8 @@ class ProKeR(Head):
         height: of the true class, for ``target="logit"``.
 
     Attributes:
-        keys_: F, unit mean over the views of each support image, ``(n, D)``, float32.
+        keys_: F, unit mean over the views of each support image, ``(n, D)``, float32; with
+            ``similarity="corrected"`` original and corrected keys side by side, ``(n, 2·D)``.
         key_labels_: index of each key's class, int64 ``(n,)``.
         coefficients_: (φ_β(FFᵀ) + λ·I)⁻¹·(Y − f₀(F)), ``(n, C)``, float32.
 
@@ -87,6 +88,7 @@ class ProKeR(Head):
         penalty: float = 0.01,
         target: str = "probability",
         height: float = 30.0,
+        similarity: str = "original",
         class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
@@ -98,6 +100,7 @@ class ProKeR(Head):
         self.penalty = penalty
         self.target = target
         self.height = height
+        self.similarity = similarity
         self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
@@ -119,11 +122,11 @@ class ProKeR(Head):
         root = self._roots()
         kernel = root * cache_kernel(keys @ keys.T, self.sharpness) * root.T
         left = Spectrum.of(kernel).leave_one_out(root * residual, self.penalty) / root
-        prior = self._prior(keys)
+        prior = self._key_prior()
         return (prior + self.blend * (self._targets() - left - prior)).numpy()
 
     def _learn(self, support: Support) -> None:
-        self.keys_ = support.keys().numpy()
+        self.keys_ = support.keys_in_each().numpy()
         self.key_labels_ = support.labels.numpy()
         self._solve()
 
@@ -135,7 +138,12 @@ class ProKeR(Head):
         self.coefficients_ = found.float().contiguous().numpy()
 
     def _keys(self) -> Tensor:
-        return unit(torch.from_numpy(self.keys_).double())
+        """F, to compare images with."""
+        return unit(self._compared(torch.from_numpy(self.keys_)).double())
+
+    def _key_prior(self) -> Tensor:
+        """f₀(F)."""
+        return self._prior(unit(self._original(torch.from_numpy(self.keys_)).double()))
 
     def _roots(self) -> Tensor:
         """√w ``(n, 1)``: rows scaled by it make of the penalised sum the weighted one."""
@@ -151,14 +159,15 @@ class ProKeR(Head):
         return one_hot if self.target == "probability" else self.height * one_hot
 
     def _residual(self) -> Tensor:
-        return self._targets() - self._prior(self._keys())
+        return self._targets() - self._key_prior()
 
     def _prior(self, features: Tensor) -> Tensor:
         base = self._zero_shot(features)
         return torch.softmax(base, dim=1) if self.target == "probability" else base
 
     def _f(self, features: Tensor) -> Tensor:
-        kernel = cache_kernel(unit(features) @ self._keys().T, self.sharpness)
+        affinity = unit(self._compared(features)) @ self._keys().T
+        kernel = cache_kernel(affinity, self.sharpness)
         correction = kernel @ torch.from_numpy(self.coefficients_).double()
         return self._prior(features) + self.blend * correction
 
@@ -177,7 +186,7 @@ class ProKeR(Head):
         """Yield (f₀, (f − f₀) / α): one decomposition for all penalties of a sharpness."""
         base, keys, root = self._prior(features), self._keys(), self._roots()
         residual = root * self._residual()
-        affinity, own = unit(features) @ keys.T, keys @ keys.T
+        affinity, own = unit(self._compared(features)) @ keys.T, keys @ keys.T
         solved = None
         for point in points:
             sharpness = point.get("sharpness", self.sharpness)

@@ -1,5 +1,6 @@
 """Tip-Adapter and Tip-Adapter-F (Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for
-Few-shot Classification", ECCV 2022, arXiv 2207.09519).
+Few-shot Classification", ECCV 2022, arXiv 2207.09519), and Tip-Adapter++ ("CLIP Adaptation by
+Intra-modal Overlap Reduction", BMVC 2024, arXiv 2409.11338).
 
 Where we differ from the published code, and why:
 
@@ -12,6 +13,9 @@ Where we differ from the published code, and why:
 - Training works on a copy of the keys: the published code trains a view of the cache, so that the
   training-free variant changes too.
 - Augmented views are stored, not drawn anew from the encoder in every epoch.
+
+Tip-Adapter++ has the equations and the defaults of Tip-Adapter; its affinities are those of
+features that a correction of the encoder has made.
 """
 
 from __future__ import annotations
@@ -26,11 +30,12 @@ from torch import Tensor
 
 from handful.functional.kernel import cache_kernel, cache_votes
 from handful.functional.normalise import unit
+from handful.functional.two_spaces import compared, original
 from handful.methods.head import Head, Support
 from handful.methods.search import Search
 from handful.methods.training import Recipe, batches_by_size, seed_of, train, weights_of
 
-__all__ = ["TipAdapter", "TipAdapterF"]
+__all__ = ["TipAdapter", "TipAdapterF", "TipAdapterPlusPlus"]
 
 _TRAINING = ("train_blend", "train_sharpness", "epochs", "lr")
 _SHARPNESS = tuple(float(b) for b in np.geomspace(0.5, 50, 30))
@@ -44,7 +49,8 @@ class TipAdapter(Head):
         sharpness: β.
 
     Attributes:
-        keys_: F, unit mean over the views of each support image, ``(n, D)``, float32.
+        keys_: F, unit mean over the views of each support image, ``(n, D)``, float32; with
+            ``similarity="corrected"`` that of the corrected features.
         key_labels_: index of each key's class, int64 ``(n,)``.
 
     Others: see :class:`~handful.methods.head.Head`.
@@ -71,6 +77,7 @@ class TipAdapter(Head):
         *,
         blend: float = 1.0,
         sharpness: float = 5.5,
+        similarity: str = "original",
         class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
@@ -79,6 +86,7 @@ class TipAdapter(Head):
         self.class_embeddings = class_embeddings
         self.blend = blend
         self.sharpness = sharpness
+        self.similarity = similarity
         self.class_weight = class_weight
         self.class_names = class_names
         self.logit_scale = logit_scale
@@ -96,12 +104,57 @@ class TipAdapter(Head):
         self, features: Tensor, points: Sequence[Mapping[str, float]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         base = self._zero_shot(features)
-        affinity = unit(features) @ torch.from_numpy(self.keys_).double().T
+        affinity = self._affinity(features)
         labels = torch.from_numpy(self.key_labels_)
         weights = self._weights(labels)
         for point in points:
             sharpness = point.get("sharpness", self.sharpness)
             yield base, cache_votes(affinity, labels, len(self.classes_), sharpness, weights)
+
+    def _affinity(self, features: Tensor) -> Tensor:
+        """A = xᵀFᵀ ``(N, n)``."""
+        keys = self._compared(torch.from_numpy(self.keys_))
+        return unit(self._compared(features)) @ keys.double().T
+
+
+class TipAdapterPlusPlus(TipAdapter):
+    """logits = s·xᵀW + α·φ_β(x̂ᵀF̂ᵀ)·L: Tip-Adapter with corrected images x̂ and keys F̂.
+
+    Features are ``[original | corrected]``, see :mod:`handful.functional.two_spaces`. The same as
+    ``TipAdapter(similarity="corrected")``.
+
+    Parameters:
+        blend, sharpness: α and β, as in Tip-Adapter.
+
+    Others: see :class:`~handful.methods.head.Head`.
+    """
+
+    name = "tip-adapter++"
+    summary = "Tip-Adapter whose images are compared in the space of a correction; no training"
+    paper = "IMO, BMVC 2024, arXiv 2409.11338"
+    needs_correction = True
+
+    def __init__(
+        self,
+        class_embeddings: Any = None,
+        *,
+        blend: float = 1.0,
+        sharpness: float = 5.5,
+        class_weight: str = "balanced",
+        class_names: Any = None,
+        logit_scale: float = 100.0,
+        random_state: int | None = 0,
+    ) -> None:
+        super().__init__(
+            class_embeddings,
+            blend=blend,
+            sharpness=sharpness,
+            similarity="corrected",
+            class_weight=class_weight,
+            class_names=class_names,
+            logit_scale=logit_scale,
+            random_state=random_state,
+        )
 
 
 class TipAdapterF(TipAdapter):
@@ -136,6 +189,7 @@ class TipAdapterF(TipAdapter):
         train_sharpness: float = 5.5,
         epochs: int = 20,
         lr: float = 1e-3,
+        similarity: str = "original",
         class_weight: str = "balanced",
         class_names: Any = None,
         logit_scale: float = 100.0,
@@ -145,6 +199,7 @@ class TipAdapterF(TipAdapter):
             class_embeddings,
             blend=blend,
             sharpness=sharpness,
+            similarity=similarity,
             class_weight=class_weight,
             class_names=class_names,
             logit_scale=logit_scale,
@@ -174,8 +229,10 @@ class TipAdapterF(TipAdapter):
                 values: Tensor = values,
                 head: Self = first,
             ) -> Tensor:
-                votes = cache_kernel(x @ keys.mT, head.train_sharpness) @ values
-                return head.logit_scale * x @ text + head.train_blend * votes
+                affinity = compared(x, keys.shape[-1]) @ keys.mT
+                votes = cache_kernel(affinity, head.train_sharpness) @ values
+                base = head.logit_scale * original(x, keys.shape[-1]) @ text
+                return base + head.train_blend * votes
 
             recipe = Recipe(epochs=first.epochs, lr=first.lr, eps=1e-4, schedule="step")
             (trained,) = train(

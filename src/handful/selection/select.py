@@ -30,6 +30,7 @@ __all__ = [
     "choose_policy",
     "held_out",
     "select",
+    "task_for",
     "trials_of",
 ]
 
@@ -168,6 +169,7 @@ def select(
     check_known(kind, given)
     check_encoders(kind, [f"features of width {width}" for width in task.widths or ()])
     _check_projection(kind, task)
+    task = task_for(kind(**given), task)
     chosen_policy = choose_policy(task, policy)
     _check_labels(kind, task)
     text = task.head_arguments(prompts=kind.uses_prompts)
@@ -217,6 +219,7 @@ def held_out(head: Head, task: FewShotTask, *, random_state: int = 0) -> HeldOut
         None where no image can be held out: one image per class and no validation images.
     """
     if head.selection_.held_out is None:
+        task = task_for(head, task)
         policy: Policy = "cv" if task.X_val is None else "val"
         trials = trials_of(task, policy, random_state)
         if not trials:
@@ -269,6 +272,27 @@ def _check_projection(kind: type[Head], task: FewShotTask) -> None:
             f"method '{kind.name}' works on features behind the projection, and those of this task "
             "are before it: give task.projected(), or use method elevater-l1p."
         )
+
+
+def task_for(head: Head, task: FewShotTask) -> FewShotTask:
+    """Return what a head sees of a task: corrected features only if it compares images in them.
+
+    Args:
+        head: with its settings, fitted or not.
+        task: the task.
+
+    Raises:
+        InputError: the head wants corrected features, and there are none.
+    """
+    if head.similarity != "corrected":
+        return task.original()
+    if not task.corrected:
+        wanted = "" if head.needs_correction else " with similarity 'corrected'"
+        raise InputError(
+            f"method '{head.name}'{wanted} needs a correction of the encoder: train one with "
+            "'handful correct train' and give it with --correction."
+        )
+    return task
 
 
 def _check_labels(kind: type[Head], task: FewShotTask) -> None:
