@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["Advance", "notice", "progress"]
+__all__ = ["Advance", "first_process", "notice", "progress"]
 
 
 class Advance(Protocol):
@@ -17,9 +18,15 @@ class Advance(Protocol):
         """Move the bar by ``n`` units, and show ``note``, such as ``loss 0.31``."""
 
 
+def first_process() -> bool:
+    """Whether this process is the one that speaks, of those that torchrun has started together."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def notice(text: str) -> None:
     """Say one line on standard error, in a pipe too: what costs time or space is said before."""
-    print(f"handful: {text}", file=sys.stderr, flush=True)
+    if first_process():
+        print(f"handful: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -31,7 +38,7 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Advance]:
         total: how many units make the whole.
         unit: name of one unit, in the plural; ``bytes`` are shown in kB, MB or GB.
     """
-    if not sys.stderr.isatty() or total < 2:
+    if not sys.stderr.isatty() or total < 2 or not first_process():
         yield lambda n, note="": None
         return
     from rich.console import Console

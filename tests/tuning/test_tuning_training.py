@@ -24,6 +24,7 @@ from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.tuning import resume as resume_module
 from handful.tuning import training as module
+from handful.tuning.chance import mixed
 from handful.tuning.images import TrainingImages
 from handful.tuning.trained import Trained
 from handful.tuning.training import train, tune
@@ -67,7 +68,7 @@ def by_hand(
     digests = images.states(encoder, tuned.towers, None).digests
     losses = []
     for epoch in range(toy.epochs):
-        generator = torch.Generator().manual_seed(module._mix(seed, module._ORDER, epoch))
+        generator = torch.Generator().manual_seed(mixed(seed, module._ORDER, epoch))
         order = torch.randperm(9, generator=generator).tolist()
         for rows in (order[:4], order[4:8], order[8:]):
             view = views[epoch % toy.views]

@@ -18,6 +18,8 @@ FOLDERS = {
     "converted": "weights converted to safetensors",
     "hub": "notes on checkpoints of the hub",
     "images": "images of Hugging Face data sets",
+    "training": "runs inside an encoder, to go on with",
+    "corrections": "runs of 'handful correct train', to go on with",
 }
 
 

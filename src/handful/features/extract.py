@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handful.encoders.derived import DerivedEncoder
 from handful.encoders.joint import JointEncoder
 from handful.encoders.protocol import Encoder
 from handful.encoders.views import CENTRE, View
@@ -73,7 +74,7 @@ def encode_images(
     Args:
         encoder: its fingerprint and the views' identities address the store. Of several joined to
             one, each encodes under its own fingerprint, one after the other, and their features
-            stand side by side.
+            stand side by side. Of a derived one the store keeps the features of its base.
         paths: image files, in any order, with or without duplicates.
         views: ways to show each image, V of them.
         store: where features are kept between calls; none if None.
@@ -140,6 +141,21 @@ def stream_images(
                 for part in encoder.parts
             ]
             yield chunk, _side_by_side(parts)
+        return
+    if isinstance(encoder, DerivedEncoder):
+        chunks = stream_images(
+            encoder.base,
+            paths,
+            views=views,
+            store=store,
+            strict=strict,
+            chunk_size=chunk_size,
+            batch_size=batch_size,
+            workers=workers,
+            label=label,
+        )
+        for chunk, encoded in chunks:
+            yield chunk, replace(encoded, features=encoder.derive(encoded.features))
         return
     ahead = max(2, 2 * batch_size // len(views))
     prepared = prepare_ahead(encoder, paths, views, store, ahead, workers)

@@ -30,7 +30,7 @@ class Reached:
     """How far a run has come.
 
     Attributes:
-        epoch: passes that are done.
+        epoch: passes that are done (of a correction, steps).
         seconds: that they took.
         judged: which validation images were right, each time they were judged: bits, in
             hexadecimal digits; empty where nothing is judged.

@@ -20,7 +20,7 @@ from handful.encoders.protocol import Encoder
 from handful.encoders.two_tower import TwoTowerEncoder
 from handful.errors import InputError
 
-__all__ = ["ImageTower", "TextTower", "Tokens", "Towers", "open_towers"]
+__all__ = ["ImageTower", "TextTower", "Tokens", "Towers", "has_image_blocks", "open_towers"]
 
 FAMILIES = ("clip", "siglip")
 
@@ -49,9 +49,12 @@ class ImageTower(nn.Module):
 
     Attributes:
         width: of the states.
+        patch: side of a patch in pixels, where pictures of any multiple of it can enter; None
+            where only pictures of the usual size can.
     """
 
     width: int
+    patch: int | None = None
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -231,6 +234,12 @@ def open_towers(encoder: Encoder) -> Towers:
         device=device,
     )
     return towers.requires_grad_(False).eval()
+
+
+def has_image_blocks(encoder: Encoder) -> bool:
+    """Whether :func:`open_towers` finds blocks in the image tower."""
+    given: Any = encoder
+    return isinstance(given, TwoTowerEncoder) and _family(given) in FAMILIES
 
 
 def _family(encoder: TwoTowerEncoder) -> str:

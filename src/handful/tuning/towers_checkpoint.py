@@ -35,6 +35,7 @@ class _Images(ImageTower):
         super().__init__()
         self.model = model.vision_model
         self.width = model.config.vision_config.hidden_size
+        self.patch = model.config.vision_config.patch_size
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -75,9 +76,11 @@ class SiglipImages(_Images):
 
 
 def _embedded(embeddings: Any, pixels: Tensor) -> Tensor:
+    # The positions of smaller pictures are interpolated; those of the usual size are left alone.
+    other = pixels.shape[-1] != embeddings.image_size
     # As the encoder does: TensorFloat-32 of recent GPUs would show in the features.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        states: Tensor = embeddings(pixels)
+        states: Tensor = embeddings(pixels, interpolate_pos_encoding=other)
     return states
 
 

@@ -14,7 +14,6 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from handful.encoders.views import CENTRE, random_views
 from handful.errors import InputError
 from handful.features.store import FeatureStore
 from handful.progress import Advance, progress
+from handful.tuning.chance import mixed
 from handful.tuning.images import TrainingImages
 from handful.tuning.resume import Checkpoint, Reached
 from handful.tuning.trained import Trained, copied, put
@@ -171,7 +171,7 @@ class _Loop:
 
     def _pass(self, epoch: int, optimiser: torch.optim.Optimizer, advance: Advance) -> None:
         n = len(self.labels)
-        generator = torch.Generator().manual_seed(_mix(self.seed, _ORDER, epoch))
+        generator = torch.Generator().manual_seed(mixed(self.seed, _ORDER, epoch))
         order = torch.randperm(n, generator=generator).numpy()
         batch, parameters = self.recipe.batch, list(self.parameters.values())
         self.tuned.train()
@@ -179,7 +179,7 @@ class _Loop:
             step = epoch * self.per_pass + part
             if step == self.steps:
                 break
-            torch.manual_seed(_mix(self.seed, _CHANCE, step))  # of dropout
+            torch.manual_seed(mixed(self.seed, _CHANCE, step))  # of dropout
             rows = order[part * batch : (part + 1) * batch]
             text = self.tuned.class_embeddings() if self.text is None else self.text
             logits = self.tuned.logits(self.states.batch(epoch, rows), text)
@@ -236,7 +236,3 @@ class _Loop:
             self.seed,
         ]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

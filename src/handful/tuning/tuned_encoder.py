@@ -85,6 +85,11 @@ class TunedEncoder:
         self.class_embeddings: npt.NDArray[np.float32] = class_embeddings
 
     @property
+    def base_fingerprint(self) -> str:
+        """Fingerprint of the base."""
+        return self.base.fingerprint
+
+    @property
     def prompts(self) -> Prompts:
         """The classes, and what was read of them."""
         return self.tuned.prompts
