@@ -337,6 +337,8 @@ def test_json_documents_have_the_documented_fields(workplace: Path) -> None:
         " --why --json",
         "evaluate": "handful evaluate names photos --coverage 0.9 --json",
         "embed": "handful embed photos --out photos.safetensors --json",
+        "correct train": "handful correct train photos.safetensors --out c.safetensors --json",
+        "overlap": "handful overlap photos --correction c.safetensors --json",
         "methods": "handful methods --json",
         "encoders": "handful encoders --json",
     }
@@ -355,3 +357,15 @@ def test_json_document_of_the_demo(tmp_path: Path) -> None:
     _, (status, out, err) = run(tmp_path, [fewer, ("sh", "handful demo --out things --json")])
     assert status == 0, err
     assert_documented(json.loads(out), "`handful demo`")
+
+
+def test_json_documents_of_the_data_sets(tmp_path: Path) -> None:
+    commands = {
+        "list": "handful datasets list --json",
+        "show": "handful datasets show fgvc_aircraft --json",
+        "check": "handful datasets check dtd --root . --json",  # which is not there
+    }
+    parts = [("sh", command) for command in commands.values()]
+    for verb, (status, out, err) in zip(commands, run(tmp_path, parts), strict=True):
+        assert status == (verb == "check"), err
+        assert_documented(json.loads(out), f"`handful datasets {verb}`")

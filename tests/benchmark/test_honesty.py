@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_corrections import small_correction
 
 from handful import Features, FewShotTask, load_features, methods, save_features
 from handful.benchmark import one_run, runner
@@ -26,6 +27,17 @@ from handful.methods.head import Head
 from handful.selection.select import POLICIES
 
 every_method = pytest.mark.parametrize("name", methods.names())
+
+
+def corrected(name: str, width: int, folder: Path) -> dict[str, str]:
+    """What a plan is told of a correction, for a method that needs one."""
+    if not methods.get(name).needs_correction:
+        return {}
+    path = folder / "correction.safetensors"
+    small_correction(width).save(path)
+    return {"correction": str(path)}
+
+
 every_policy = pytest.mark.parametrize("policy", POLICIES)
 
 WIDTH, CLASSES = 24, 4
@@ -230,7 +242,14 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_nothing_leads_to_a_test_image(
     name: str, policy: str, toy: Path, tmp_path: Path, watch: dict[str, int]
 ) -> None:
-    plan = Plan(features=(str(toy),), methods=(name,), shots=(1, 4), seeds=(1,), select=policy)
+    plan = Plan(
+        features=(str(toy),),
+        methods=(name,),
+        shots=(1, 4),
+        seeds=(1,),
+        select=policy,
+        **corrected(name, WIDTH, tmp_path),
+    )
     runner.run_plan(plan, tmp_path / "results.jsonl")
     assert watch["select"] == 2
     assert watch["fit"] + watch["fit_many"] >= 2
@@ -244,7 +263,14 @@ def test_nothing_leads_to_a_test_image_of_real_features(
     name: str, shared: Path, tmp_path: Path, watch: dict[str, int]
 ) -> None:
     path = shared / "data/whu-rs19/features/clip-vit-b-32.safetensors"
-    plan = Plan((str(path),), methods=(name,), shots=(2,), seeds=(1,), protocol="whu")
+    plan = Plan(
+        (str(path),),
+        methods=(name,),
+        shots=(2,),
+        seeds=(1,),
+        protocol="whu",
+        **corrected(name, 512, tmp_path),
+    )
     runner.run_plan(plan, tmp_path / "results.jsonl")
     assert watch["select"] == 1
 
@@ -373,9 +399,10 @@ def assert_same_head(found: Head, expected: Head) -> None:
 @every_method
 @every_policy
 def test_replacing_the_test_images_changes_nothing(name: str, policy: str, toy: Path) -> None:
-    source = features_source(toy).seen_by(name)
+    given = small_correction(WIDTH) if methods.get(name).needs_correction else None
+    source = replace(features_source(toy), correction=given).seen_by(name)
     drawn = draw("coop", source, 4, 1)
-    other = spoilt(toy, drawn, policy, np.nan).seen_by(name)
+    other = replace(spoilt(toy, drawn, policy, np.nan), correction=given).seen_by(name)
     again = draw("coop", other, 4, 1)
     assert again.support.tolist() == drawn.support.tolist()
     run = Run(source.digest, "coop", policy, 4, 1, name)

@@ -50,8 +50,9 @@ def test_left_out_means_all_methods_and_the_papers_numbers(tmp_path: Path) -> No
     runs = plan.runs(source)
     assert list(runs) == [(k, s) for k in plan.shots for s in plan.seeds]
     every = [run for some in runs.values() for run in some]
-    # The file has no features before the projection, which one method needs.
-    served = [m for m in plan.methods if not methods.get(m).before_projection]
+    # The file has no features before the projection, which one method needs, and no correction.
+    kinds = {m: methods.get(m) for m in plan.methods}
+    served = [m for m, k in kinds.items() if not k.before_projection and not k.needs_correction]
     assert len({run.key for run in every}) == len(every) == 15 * len(served)
     assert {run.source for run in every} == {source.digest}
 

@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from small_corrections import small_correction
 
 from handful import Features, FewShotTask, load_features, methods, save_features, select
 from handful.benchmark import one_run, runner
@@ -102,9 +104,14 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-# The file holds no features before the projection.
+# The file holds no features before the projection, and there is no correction beside it.
 @pytest.mark.parametrize(
-    "name", [n for n in methods.names() if not methods.get(n).before_projection]
+    "name",
+    [
+        name
+        for name in methods.names()
+        if not methods.get(name).before_projection and not methods.get(name).needs_correction
+    ],
 )
 def test_a_row_holds_everything(name: str, satellite: Path, tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
@@ -129,6 +136,7 @@ def test_a_row_holds_everything(name: str, satellite: Path, tmp_path: Path) -> N
         "encoder": f.encoder,
         "fingerprint": f.fingerprint,
         "sentences": None,
+        "correction": None,
     }
     assert len(source["templates"]) == 106 and source["encoder"]
 
@@ -152,6 +160,7 @@ def test_a_row_holds_everything(name: str, satellite: Path, tmp_path: Path) -> N
         "key",
         "accuracy",
         "per_class",
+        "correction",
         "negative_log_likelihood",
         "calibration_error",
         "right",
@@ -207,9 +216,12 @@ PARAMETERS = {
     # Two centres per class and their offsets, channels, text residual.
     "cluster-adapter": 2 * 19 * 512 + 512 + 2 * 19 + 19 * 512,
     "tip-adapter": 0,
+    "tip-adapter++": 0,
     "tip-adapter-f": 2 * 19 * 512,
     "tip-x": 0,
+    "tip-x++": 0,
     "ape": 0,
+    "ape++": 0,
     "ape-t": 19 * 358 + 2 * 19,  # 358 of 512 channels
     "cafo": 2 * 19 * 512,
     "graph-adapter": 2 * 19 * 512 + 2 * 19 * 512,
@@ -233,6 +245,8 @@ def test_trained_parameters(name: str, satellite: Path) -> None:
     assert name in PARAMETERS, "count the numbers that an optimiser sets, and write them above"
     kind = methods.get(name)
     source = features_source(satellite)
+    if kind.needs_correction:
+        source = replace(source, correction=small_correction(512)).seen_by(name)
     drawn = draw("whu", source, 2, 1)
     given = (("epochs", 1),) if "epochs" in kind().settings() else ()
     run = Run(source.digest, "whu", "fixed", 2, 1, name, given)

@@ -15,8 +15,12 @@ from handful.classifier.summary import summary
 from handful.errors import InputError
 from handful.methods.registry import get, names
 
-# Not those that need names, or a projection into the space of names.
-LEARN_ALONE = [n for n in names() if n != "zero-shot" and not get(n).before_projection]
+# Not those that need names, a projection into the space of names, or a correction beside it.
+LEARN_ALONE = [
+    n
+    for n in names()
+    if n != "zero-shot" and not get(n).before_projection and not get(n).needs_correction
+]
 
 
 @pytest.fixture(scope="module")

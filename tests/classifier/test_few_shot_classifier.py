@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_corrections import correction_for
 
 from handful import Features, FewShotClassifier, InputError, methods, save_features
 from handful.datasets.images import LabelledImages
@@ -18,7 +19,8 @@ TRUTH = [name for name in CLASSES for _ in range(3)]
 
 @pytest.mark.parametrize("method", methods.names())
 def test_fit_and_predict(encoder, pictures: Path, new: list[Path], method: str) -> None:
-    classifier = FewShotClassifier(encoder, method).fit(pictures)
+    needed = correction_for(method, encoder)
+    classifier = FewShotClassifier(encoder, method, correction=needed).fit(pictures)
     assert classifier.classes_ == CLASSES
     assert classifier.counts_ == (4, 4, 4)
     assert classifier.predict(new) == TRUTH

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_corrections import correction_for
 
 from handful import FewShotClassifier, InputError, load_features, save_features
 from handful.classifier import gather
@@ -100,7 +101,10 @@ def test_with_templates_a_class_may_lack_sentences(encoder, pictures: Path) -> N
 def test_every_method_takes_them(encoder, pictures: Path, new: list[Path], file: Path) -> None:
     for name in registry.names():
         try:
-            classifier = FewShotClassifier(encoder, name, prompts=file, select="fixed")
+            needed = correction_for(name, encoder)
+            classifier = FewShotClassifier(
+                encoder, name, prompts=file, select="fixed", correction=needed
+            )
             classifier.fit(pictures)
         except InputError as error:  # a method that needs more than one encoder
             assert "encoder" in str(error), name

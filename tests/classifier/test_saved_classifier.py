@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
+from small_corrections import correction_for
 
 from handful import FewShotClassifier, InputError, methods
 from handful.classifier import saved
@@ -36,7 +37,8 @@ def config_of(model: Path) -> dict[str, Any]:
 def test_what_comes_back_is_the_same(
     encoder, pictures: Path, new: list[Path], tmp_path: Path, method: str
 ) -> None:
-    one = FewShotClassifier(encoder, method, seed=3, shots=3).fit(pictures)
+    needed = correction_for(method, encoder)
+    one = FewShotClassifier(encoder, method, seed=3, shots=3, correction=needed).fit(pictures)
     assert one.save(tmp_path / "model") == tmp_path / "model"
     other = FewShotClassifier.load(tmp_path / "model", encoder=encoder)
     np.testing.assert_array_equal(other.predict_proba(new), one.predict_proba(new))
@@ -291,7 +293,10 @@ def test_arrays_that_do_not_fit(
     encoder, pictures: Path, new: list[Path], tmp_path: Path, method: str, name: str, change: str
 ) -> None:
     settings = {"epochs": 1} if "epochs" in methods.get(method)().settings() else {}
-    classifier = FewShotClassifier(encoder, method, settings=settings, select="fixed")
+    needed = correction_for(method, encoder)
+    classifier = FewShotClassifier(
+        encoder, method, settings=settings, select="fixed", correction=needed
+    )
     model = classifier.fit(pictures).save(tmp_path / "model")
     weights = load_file(model / "model.safetensors")
     changed = np.ascontiguousarray(CHANGES[change](weights[name]))

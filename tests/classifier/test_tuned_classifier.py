@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -465,3 +466,35 @@ def test_lite_on_photographs_by_the_command_line(
     assert "Method coop, epochs 3 (given), views 1 (given)" in said
     assert "coop" in handful("methods")
     assert list((Path(os.environ["HANDFUL_CACHE"]) / "training").iterdir()) == []
+
+
+# -- what does not go together ---------------------------------------------------------------------
+
+
+def test_views_are_the_method_s_own(learn) -> None:
+    with pytest.raises(InputError, match="views is 3, and method 'coop' draws views of its own"):
+        learn(views=3)
+
+
+@pytest.mark.parametrize(("method", "refused"), [("coop", False), ("parallel", True)])
+def test_features_of_nobody_knows_what_are_not_those_of_a_trained_encoder(
+    learn, base: Encoder, split: Path, tmp_path: Path, method: str, refused: bool
+) -> None:
+    features = embed_images(open_images(str(split)), base).features
+    save_features(tmp_path / "f.safetensors", replace(features, fingerprint=None))
+    model = learn(method).save(tmp_path / "model")
+    for one in (FewShotClassifier.load(model), FewShotClassifier.load(model, encoder=base)):
+        if refused:
+            with pytest.raises(InputError, match="does not tell the fingerprint of its encoder"):
+                one.predict_proba(tmp_path / "f.safetensors")
+        else:
+            assert len(one.predict_proba(tmp_path / "f.safetensors"))
+
+
+def test_a_loaded_classifier_is_fitted_again_with_its_own_encoder(
+    model: Path, base: Encoder, split: Path
+) -> None:
+    one = FewShotClassifier.load(model)
+    one.method, one.settings = "nearest-class-mean", {}
+    one.fit(split)
+    assert one.encoder_ is not None and one.encoder_.fingerprint == base.fingerprint

@@ -31,6 +31,7 @@ def test_fit(handful, learnt: Path, tmp_path: Path) -> None:
         "reused",
         "skipped",
         "sentences",
+        "correction",
     }
     assert found["method"] == registry.DEFAULT_METHOD
     assert set(found["settings"]) == set(registry.get(registry.DEFAULT_METHOD)().settings())
@@ -103,6 +104,7 @@ def test_evaluate(handful, model: Path, others: Path) -> None:
         "interval",
         "negative_log_likelihood",
         "seen_in_training",
+        "seen_by_correction",
         "skipped",
         "verified",
     }

@@ -28,6 +28,7 @@ def test_there_is_no_place_for_test_images() -> None:
         "prompts",
         "widths",
         "projection",
+        "corrected",
     ]
 
 
@@ -158,3 +159,46 @@ def test_a_projection_goes_to_heads_and_can_be_applied() -> None:
     np.testing.assert_array_equal(behind.X_val, (numbers + 100) @ projection)  # type: ignore[arg-type]
     np.testing.assert_array_equal(behind.views, (numbers @ projection)[:, None])  # type: ignore[arg-type]
     assert behind.projection is None and behind.projected() is behind
+
+
+def test_the_original_features_alone() -> None:
+    numbers = np.arange(24.0).reshape(4, 6)
+    task = FewShotTask(
+        numbers,
+        Y,
+        numbers + 100,
+        Y,
+        class_embeddings=np.ones((2, 3)),
+        views=numbers[:, None],
+        groups=np.array([0, 0, 1, 2]),
+        prompts=np.ones((2, 5, 3)),
+        corrected=True,
+    )
+    first = task.original()
+    np.testing.assert_array_equal(first.X, numbers[:, :3])
+    np.testing.assert_array_equal(first.X_val, numbers[:, :3] + 100)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(first.views, numbers[:, None, :3])  # type: ignore[arg-type]
+    assert first.groups is task.groups and first.class_embeddings is task.class_embeddings
+    assert not first.corrected and first.original() is first
+    np.testing.assert_array_equal(task.in_text_space().X, first.X)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"X": np.ones((4, 5))},
+        {"widths": (2, 4)},
+        {"projection": np.ones((6, 3))},
+    ],
+)
+def test_corrected_features_are_two_halves_of_one_encoder(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"original and corrected ones of one encoder side by"):
+        FewShotTask(**{"X": X, "y": Y, "corrected": True, **given})
+
+
+@pytest.mark.parametrize("part", ["class_embeddings", "prompts"])
+def test_text_beside_corrected_features_is_half_as_wide(part: str) -> None:
+    text = {"class_embeddings": np.ones((2, 3)), part: np.ones((2, 1, 6))}
+    with pytest.raises(InputError, match=r"expected \(C, (T, )?3\)"):
+        FewShotTask(X, Y, corrected=True, **text)
+    assert "corrected" not in FewShotTask(X, Y, corrected=True).head_arguments()

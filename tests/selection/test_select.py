@@ -14,6 +14,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from two_spaces import task_as_taken, with_correction
 
 from handful import FewShotTask, InputError, methods, select
 from handful.functional.folds import make_folds
@@ -110,7 +111,7 @@ def test_the_setting_of_another_method_is_unknown() -> None:
 @every_method
 def test_validation_labels_that_the_support_does_not_know(name: str) -> None:
     """Also where nothing is searched, so that the answer does not depend on the method."""
-    task = toy()
+    task = task_as_taken(name, toy())
     assert task.y_val is not None
     strange = replace(task, y_val=task.y_val + 1)
     with pytest.raises(InputError, match="validation label 5 is none of the classes"):
@@ -120,9 +121,70 @@ def test_validation_labels_that_the_support_does_not_know(name: str) -> None:
 @every_method
 @pytest.mark.parametrize("policy", ["val", "cv", "fixed"])
 def test_support_labels_that_have_no_row_are_an_input_error(name: str, policy: str) -> None:
-    task = toy()
+    task = task_as_taken(name, toy())
     with pytest.raises(InputError, match="label 9 belongs to no row"):
         select(name, replace(task, y=np.where(task.y == 4, 9, task.y)), policy, **cheap(name))
+
+
+# -- corrections -----------------------------------------------------------------------------------
+
+
+def assert_equal(found: Head, expected: Head, task: FewShotTask) -> None:
+    np.testing.assert_array_equal(found.logits(task.X), expected.logits(task.X))
+    assert found.selection_.to_json() == expected.selection_.to_json()
+
+
+@every_method
+def test_a_method_without_the_correction_sees_the_original_features_alone(name: str) -> None:
+    if methods.get(name).needs_correction:
+        pytest.skip("it always uses the correction")
+    task = toy()
+    expected = select(name, task, **cheap(name))
+    assert_equal(select(name, with_correction(task), **cheap(name)), expected, task)
+
+
+@pytest.mark.parametrize("name", ["tip-adapter", "tip-x", "ape"])
+def test_the_setting_is_the_method_with_two_plusses(name: str) -> None:
+    task = with_correction(toy())
+    found = select(name, task, similarity="corrected")
+    assert_equal(found, select(f"{name}++", task), task)
+
+
+@pytest.mark.parametrize("policy", ["val", "cv"])
+@pytest.mark.parametrize("name", [n for n in methods.names() if methods.get(n).compares_images()])
+def test_a_correction_is_selected_with(name: str, policy: str) -> None:
+    """Of two equal halves the same is chosen as of one."""
+    plain = toy(noise=3.0)
+    assert plain.X_val is not None
+    wide = replace(
+        plain,
+        X=np.concatenate([plain.X, plain.X], axis=1),
+        X_val=np.concatenate([plain.X_val, plain.X_val], axis=1),
+        corrected=True,
+    )
+    given = {} if methods.get(name).needs_correction else {"similarity": "corrected"}
+    found = select(name, wide, policy, **given, **cheap(name)).selection_.to_json()
+    expected = select(name.removesuffix("++"), plain, policy, **cheap(name)).selection_.to_json()
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "who"),
+    [
+        ("tip-adapter++", {}, r"'tip-adapter\+\+' needs"),
+        ("proker", {"similarity": "corrected"}, "'proker' with similarity 'corrected' needs"),
+    ],
+)
+def test_without_a_correction_it_is_said_how_to_make_one(
+    name: str, given: dict[str, Any], who: str
+) -> None:
+    with pytest.raises(InputError, match=f"{who} a correction.*correct train.*--correction"):
+        select(name, toy(), **given)
+
+
+def test_a_method_with_two_plusses_has_no_such_setting() -> None:
+    with pytest.raises(InputError, match=r"'ape\+\+' has no setting 'similarity'"):
+        select("ape++", with_correction(toy()), similarity="original")
 
 
 # -- what is searched ------------------------------------------------------------------------------
@@ -131,7 +193,7 @@ def test_support_labels_that_have_no_row_are_an_input_error(name: str, policy: s
 @every_method
 @pytest.mark.parametrize("policy", ["val", "cv"])
 def test_every_searched_setting_is_chosen_and_set(name: str, policy: str) -> None:
-    task = toy()
+    task = task_as_taken(name, toy())
     head = select(name, task, policy, **cheap(name))
     searched = methods.get(name).search.settings()
     assert set(head.selection_.settings) == set(searched)
@@ -152,7 +214,7 @@ def test_every_searched_setting_is_chosen_and_set(name: str, policy: str) -> Non
 def test_the_head_is_fitted_on_the_whole_support_with_what_was_chosen(
     name: str, policy: str
 ) -> None:
-    task = toy()
+    task = task_as_taken(name, toy())
     head = select(name, task, policy, random_state=3, **cheap(name))
     chosen = {**cheap(name), **head.selection_.settings}
     alone = methods.get(name)(**task.head_arguments(), random_state=3, **chosen)
@@ -166,7 +228,7 @@ def test_the_head_is_fitted_on_the_whole_support_with_what_was_chosen(
 
 @every_method
 def test_fixed_takes_the_documented_defaults(name: str) -> None:
-    task = toy()
+    task = task_as_taken(name, toy())
     head = select(name, task, "fixed")
     assert head.settings() == methods.get(name)().settings()
     assert head.selection_.settings == {}
@@ -208,7 +270,7 @@ def test_a_training_setting_that_is_given_is_not_searched() -> None:
 
 @every_method
 def test_accuracy_and_trace_are_those_of_the_validation_images(name: str) -> None:
-    task = toy(noise=4.0, validation=12)
+    task = task_as_taken(name, toy(noise=4.0, validation=12))
     head = select(name, task, "val", **cheap(name))
     found = head.selection_
     assert found.accuracy is None or found.accuracy < 0.99
@@ -228,7 +290,7 @@ def test_accuracy_and_trace_are_those_of_the_validation_images(name: str) -> Non
 @every_method
 @pytest.mark.parametrize("policy", ["val", "cv", "fixed"])
 def test_the_trace_is_plain_json(name: str, policy: str) -> None:
-    found = select(name, toy(), policy, **cheap(name)).selection_.to_json()
+    found = select(name, task_as_taken(name, toy()), policy, **cheap(name)).selection_.to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {"policy", "settings", "images", "folds", "border", "trace"} <= found.keys()
 
@@ -315,7 +377,7 @@ def test_near_duplicates_do_not_flatter_cross_validation() -> None:
 
 @every_method
 def test_selecting_twice_gives_the_same(name: str) -> None:
-    task = toy()
+    task = task_as_taken(name, toy())
     first, second = (select(name, task, "cv", random_state=1, **cheap(name)) for _ in range(2))
     assert first.selection_.to_json() == second.selection_.to_json()
     np.testing.assert_array_equal(first.logits(task.X), second.logits(task.X))
@@ -323,7 +385,7 @@ def test_selecting_twice_gives_the_same(name: str) -> None:
 
 @every_method
 def test_the_task_is_left_as_it_was(name: str) -> None:
-    task = toy()
+    task = task_as_taken(name, toy())
     before = {k: None if v is None else np.copy(v) for k, v in vars(task).items()}
     select(name, task, "cv", **cheap(name))
     select(name, task, "val", **cheap(name))

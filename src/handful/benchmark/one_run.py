@@ -73,7 +73,7 @@ def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
     f, rows = source.features, drawn.support
     judged = drawn.validation if policy == "val" else None
     X, views = source.image_features[rows], source.view_features
-    first = f.image_features[rows]  # of several encoders it says what looks alike
+    first = f.image_features[rows]  # of several encoders, or spaces, it says what looks alike
     return FewShotTask(
         X,
         source.labels[rows],
@@ -87,6 +87,7 @@ def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
         widths=source.widths,
         prompts=f.text_features,
         projection=source.projection,
+        corrected=source.corrected,
     )
 
 
@@ -144,6 +145,7 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
         "peak_memory_mb": memory,
         "peak_device_mb": round(cost.peak_device_mb, 1),
         "trained_parameters": cost.trained_parameters,
+        "correction": source.told_of_correction(drawn.test),
         **_measured(run, learnt, task, source, drawn),
         "versions": _versions(),
         "machine": _machine(),

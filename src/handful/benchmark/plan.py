@@ -12,8 +12,15 @@ from typing import Any
 
 from handful.benchmark.one_run import Run
 from handful.benchmark.protocols import PROTOCOLS
-from handful.benchmark.sources import Source, feature_paths, features_source, images_source
+from handful.benchmark.sources import (
+    Source,
+    feature_paths,
+    features_source,
+    images_source,
+    with_correction,
+)
 from handful.benchmark.trust import MEASURES
+from handful.classifier.correction import uses_correction
 from handful.classifier.tuned import check_method, head_kind, is_tuning
 from handful.errors import InputError, did_you_mean
 from handful.methods import registry as heads
@@ -32,6 +39,7 @@ KINDS = {
     "features": TEXTS,
     "images": TEXTS,
     "encoder": TEXT,
+    "correction": TEXT,
     "templates": TEXTS,
     "prompts": TEXT,
     "methods": TEXTS,
@@ -53,6 +61,8 @@ class Plan:
         features: features files; ``A+B``: of the same images by two encoders, side by side.
         images: image folders, tables, and whatever else ``handful fit`` takes.
         encoder: of the images; None is the default.
+        correction: of the encoder, a file that ``handful correct train`` wrote: for methods of the
+            corrected space, and others whose setting ``similarity`` asks for it.
         templates: of the class names of the images; None is the encoder's own.
         prompts: a file of sentences about the classes of the images.
         methods: names; if left out all that do not train inside the encoder.
@@ -67,6 +77,7 @@ class Plan:
     features: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     encoder: str | None = None
+    correction: str | None = None
     templates: tuple[str, ...] | None = None
     prompts: str | None = None
     methods: tuple[str, ...] = field(default_factory=lambda: tuple(heads.names()))
@@ -153,6 +164,8 @@ class Plan:
                 )
                 for images in self.images
             ]
+        if self.correction is not None:
+            found = [with_correction(source, self.correction) for source in found]
         by_name: dict[str, Source] = {}
         by_digest: dict[str, Source] = {}
         for source in found:
@@ -174,9 +187,15 @@ class Plan:
                 encoder.
         """
         for method in self.methods:
-            lacking = [why for source in sources if (why := source.lacks(method))]
+            told = [
+                next(filter(None, (s.lacks(method, given) for given in self._given(method))), "")
+                for s in sources
+            ]
+            lacking = [why for why in told if why]
             if lacking and not self._all_methods:
                 raise InputError(lacking[0])
+            if self.correction is None and uses_correction(method, {}):
+                continue  # of all methods, nobody asked for those of a corrected space
             if lacking:
                 warnings.warn(
                     f"'{method}' is left out on {len(lacking)} of {len(sources)} sources: "
@@ -202,8 +221,8 @@ class Plan:
             (k, seed): [
                 Run(source.digest, self.protocol, self.select, k, seed, method, pairs, measures)
                 for method in self.methods
-                if not source.lacks(method)
                 for pairs in dict.fromkeys(tuple(sorted(g.items())) for g in self._given(method))
+                if not source.lacks(method, dict(pairs))
             ]
             for k in self.shots
             for seed in self.seeds
@@ -249,8 +268,9 @@ def read_plan(path: Path, **flags: Any) -> Plan:
             table[key] = tuple(value)
     for key, start in (("features", _features_from), ("images", _from)):
         table[key] = tuple(start(path.parent, one) for one in table.get(key, ()))
-    if "prompts" in table:
-        table["prompts"] = str(path.parent / table["prompts"])
+    for key in ("prompts", "correction"):
+        if key in table:
+            table[key] = str(path.parent / table[key])
     return Plan(**(table | {key: value for key, value in flags.items() if value is not None}))
 
 

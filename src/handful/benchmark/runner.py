@@ -101,7 +101,7 @@ def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[
                 if not todo:
                     continue
                 drawn = draw(plan.protocol, source, shots, seed)
-                tasks: dict[bool, FewShotTask] = {}
+                tasks: dict[tuple[bool, bool], FewShotTask] = {}
                 for run in todo:
                     with file.claim(run.key) as mine:
                         if not mine:
@@ -110,8 +110,8 @@ def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[
                         # Somebody may have ended it between our reading and our claim.
                         if run.key in file.read().runs:
                             continue
-                        seen = source.seen_by(run.method)
-                        kind = seen.before_projection
+                        seen = source.seen_by(run.method, dict(run.settings))
+                        kind = seen.before_projection, seen.corrected
                         if kind not in tasks:
                             tasks[kind] = task_of(seen, drawn, plan.select)
                         row = run_once(run, seen, drawn, tasks[kind])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.benchmark.pictures import Pictures
+from handful.classifier.correction import lacking, told_of, uses_correction
 from handful.classifier.tuned import head_kind, is_tuning
 from handful.datasets.source import open_images
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.features.contents import Features
+from handful.features.digests import row_digests
 from handful.features.embed import embed_images
+from handful.features.extract import encode_images
 from handful.features.file import load_features
 from handful.features.store import FeatureStore
+from handful.tuning.corrected_encoder import correct_features, corrected
+from handful.tuning.correction import Correction
 
-__all__ = ["Source", "feature_paths", "features_source", "images_source"]
+__all__ = ["Source", "feature_paths", "features_source", "images_source", "with_correction"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,8 @@ class Source:
         before_projection: whether images are seen before the projection of the image tower. These
             features are no part of the digest: they come of the same images and encoder.
         pictures: the images themselves; a features file has none.
+        correction: of the encoder; part of the digest.
+        corrected: whether images are seen in both spaces.
     """
 
     name: str
@@ -52,9 +59,18 @@ class Source:
     further: tuple[Features, ...] = ()
     before_projection: bool = False
     pictures: Pictures | None = None
+    correction: Correction | None = None
+    corrected: bool = False
 
-    def lacks(self, method: str) -> str:
-        """Return why a method cannot run on this source, in a sentence; nothing if it can."""
+    def lacks(self, method: str, settings: Mapping[str, Any] | None = None) -> str:
+        """Return why a method cannot run on this source, in a sentence; nothing if it can.
+
+        Args:
+            method: its name.
+            settings: that it is given.
+        """
+        if uses_correction(method, settings or {}) and self.correction is None:
+            return f"{self.name}: {lacking(method)}"
         if is_tuning(method) and self.pictures is None:
             return (
                 f"{self.name} holds features, and method '{method}' trains inside the encoder: give"
@@ -68,13 +84,27 @@ class Source:
             "projection, or use elevater-l2p."
         )
 
-    def seen_by(self, method: str) -> Source:
-        """Return the source with the features that a method works on."""
-        return self._unprojected if head_kind(method).before_projection else self
+    def seen_by(self, method: str, settings: Mapping[str, Any] | None = None) -> Source:
+        """Return the source with the features that a method works on.
+
+        Args:
+            method: its name.
+            settings: that it is given; with ``similarity`` ``corrected`` it sees both spaces.
+        """
+        if head_kind(method).before_projection:
+            return self._unprojected
+        return self._in_both_spaces if uses_correction(method, settings or {}) else self
 
     @cached_property
     def _unprojected(self) -> Source:
         return replace(self, before_projection=True)
+
+    @cached_property
+    def _in_both_spaces(self) -> Source:
+        pictures = self.pictures
+        if pictures is not None and self.correction is not None:
+            pictures = replace(pictures, encoder=corrected(pictures.encoder, self.correction))
+        return replace(self, corrected=True, pictures=pictures)
 
     @property
     def projection(self) -> npt.NDArray[np.float32] | None:
@@ -83,9 +113,11 @@ class Source:
 
     @cached_property
     def image_features(self) -> npt.NDArray[np.float32]:
-        """``(N, D)``; those of several encoders side by side, or ``(N, D_v)``."""
+        """``(N, D)``; those of several encoders or of both spaces side by side, or ``(N, D_v)``."""
         if self.before_projection:
             return self.features.before_projection(self.name)[0]
+        if self.corrected:
+            return self._both(self.features.image_features, self.pictures)
         return _beside([f.image_features for f in (self.features, *self.further)])
 
     @cached_property
@@ -93,8 +125,40 @@ class Source:
         """``(N, V, D)``; the same. There are none before the projection."""
         if self.before_projection:
             return None
+        if self.corrected and self.features.view_features is not None:
+            return self._both(self.features.view_features, None)
         views = [f.view_features for f in (self.features, *self.further)]
         return None if views[0] is None else _beside([v for v in views if v is not None])
+
+    def _both(
+        self, features: npt.NDArray[np.float32], pictures: Pictures | None
+    ) -> npt.NDArray[np.float32]:
+        assert self.correction is not None
+        if self.correction.form == "projection" or pictures is None:
+            return correct_features(features, self.correction)
+        found = encode_images(
+            pictures.encoder, pictures.paths, store=FeatureStore(), label="encoding in both spaces"
+        ).features[:, 0]
+        found[:, : self.correction.dim] = features  # of a pass of its own, as for other methods
+        return found
+
+    @cached_property
+    def _digests(self) -> tuple[str, ...]:
+        """SHA-256 of each image, or of each row of a features file."""
+        if self.pictures is None:
+            return row_digests(self.features.image_features)
+        return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.pictures.paths)
+
+    def told_of_correction(self, test: npt.NDArray[np.int64]) -> dict[str, Any] | None:
+        """Return what a run keeps of the correction that it sees through; None without one.
+
+        Args:
+            test: rows that are tested on, of which it tells how many taught the correction.
+        """
+        if not self.corrected or self.correction is None:
+            return None
+        told = {name: getattr(self.correction, name) for name in ("fingerprint", "objective")}
+        return told | {"taught": self.correction.taught(self._digests[row] for row in test)}
 
     @property
     def widths(self) -> tuple[int, ...] | None:
@@ -117,6 +181,7 @@ class Source:
             "templates": list(f.templates or ()),
             "sentences": asdict(f.sentences) if f.sentences else None,
             "logit_scale": f.logit_scale,
+            "correction": told_of(self.correction),
             "encoder": _told([one.encoder for one in (f, *self.further)]),
             "fingerprint": _told([one.fingerprint for one in (f, *self.further)]),
         }
@@ -125,6 +190,35 @@ class Source:
 def feature_paths(given: str) -> tuple[str, ...]:
     """Return the features files that ``A`` or ``A+B`` names; a file of that very name is one."""
     return (given,) if Path(given).exists() else tuple(given.split("+"))
+
+
+def with_correction(source: Source, path: str) -> Source:
+    """Return a source with the correction of its encoder that lies in a file.
+
+    It is another source, with a digest of its own: its runs stand in a table of their own, those of
+    methods that do not use the correction, too.
+
+    Raises:
+        InputError: no such file, the correction is of another encoder, or lies inside the encoder
+            where there are features only.
+    """
+    correction, f = Correction.load(path), source.features
+    if source.further:
+        raise InputError(
+            f"{source.name} has features of several encoders, and a correction is of one: name the "
+            "features file of that one."
+        )
+    correction.check(f.fingerprint, f.encoder or source.name)
+    if source.pictures is None:
+        correct_features(f.image_features[:1], correction)  # refused before the work
+    digest = hashlib.sha256(f"{source.digest} {correction.fingerprint}".encode()).hexdigest()
+    return replace(
+        source,
+        name=f"{source.name}, {Path(path).stem}",
+        flags=(*source.flags, "--correction", path),
+        digest=digest,
+        correction=correction,
+    )
 
 
 def features_source(given: Path | str, name: str | None = None) -> Source:

@@ -108,6 +108,9 @@ def model_card(
             f"{after.negative_log_likelihood:.3f} and {before.negative_log_likelihood:.3f}, each "
             "image calibrated without itself."
         )
+    correction = ""
+    if config["correction"]:
+        correction = f"- correction: {_correction(config['correction'])}\n"
     encoders = " and ".join(f"`{spec}`" for spec in split_specs(encoder["spec"]))
     made_with = (
         f"{encoders} (fingerprint `{encoder['fingerprint'][:16]}`)"
@@ -143,7 +146,7 @@ classes are as frequent as in the table below; `--prior` corrects them for other
 ## What it was made from
 
 - encoder: {made_with}
-- method: `{config["method"]}`; settings: {settings}
+{correction}- method: `{config["method"]}`; settings: {settings}
 - settings chosen by: `{config["selection"]["policy"]}`
 - prompt templates: {", ".join(f"`{t}`" for t in config["templates"][:7]) or "none"}
 {sentences}- seed: {config["seed"]}
@@ -156,6 +159,19 @@ Unless it is asked with `--unsure`, it answers with one of these classes, also f
 something else. Images of people, medical images and anything where a mistake does harm need a test
 of their own.
 """
+
+
+def _correction(told: dict[str, Any]) -> str:
+    """Return what the second image space is, and what taught it."""
+    names = ", ".join(_cell(name) for name in told["classes"][:20])
+    more = ", …" if len(told["classes"]) > 20 else ""
+    of = f" of {len(told['classes'])} classes ({names}{more})" if names else " without labels"
+    return (
+        f"images are compared with images in a second space, `correction.safetensors` (fingerprint "
+        f"`{told['fingerprint'][:16]}`, form `{told['form']}`, objective `{told['objective']}`), "
+        f"trained once on a generic set of {told['images']} images{of}. Accuracy on these images "
+        "proves nothing; `handful evaluate` counts them"
+    )
 
 
 def _cell(text: str) -> str:

@@ -11,13 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.classifier.answers import Answer, Ask, answers, check_ask
-from handful.classifier.gather import (
-    Gathered,
-    Shots,
-    gather_features,
-    gather_images,
-    row_digests,
-)
+from handful.classifier.correction import GivenCorrection, open_correction, settings_with
+from handful.classifier.gather import Gathered, Shots, gather_features, gather_images
 from handful.classifier.identity import EncoderIdentity
 from handful.classifier.labels import Images, columns_of, judged_rows, source_of
 from handful.classifier.trust import Trust
@@ -36,6 +31,7 @@ from handful.evaluation.calibration import reliability
 from handful.evaluation.conformal_quality import measured
 from handful.evaluation.estimate import Estimate, estimate_accuracy
 from handful.evaluation.report import Evaluation, evaluate_probabilities
+from handful.features.digests import row_digests
 from handful.features.extract import EncodedImages, encode_images, stream_images
 from handful.features.file import Features, load_features
 from handful.features.store import FeatureStore
@@ -44,6 +40,8 @@ from handful.functional.pooling import POOLINGS, Pooling
 from handful.methods.head import Head
 from handful.methods.registry import DEFAULT_METHOD
 from handful.selection.select import select
+from handful.tuning.corrected_encoder import CorrectedEncoder, correct_features, corrected
+from handful.tuning.correction import Correction
 from handful.tuning.tuned_encoder import TunedEncoder
 
 __all__ = ["FewShotClassifier"]
@@ -70,6 +68,8 @@ class FewShotClassifier:
         views: augmented encodings per support image, for methods that can use them.
         seed: of sampling, views, folds and training.
         settings: settings of the method that are fixed by you instead of searched.
+        correction: a second image space of the encoder, in which methods that compare images with
+            images do so: the file that ``handful correct train`` wrote, or what it holds.
         strict: an unreadable training image is an error instead of being left out.
 
     Attributes:
@@ -79,6 +79,7 @@ class FewShotClassifier:
         zero_shot_: the same of the class names alone, or None without text.
         settings_: every setting of the method, as fitted.
         tuned_: the trained encoder, where the method trains inside it.
+        correction_: the correction, where one is used.
         trust_: calibration, prediction sets, what tells strangers, and the support images; None in
             a classifier saved before there were such.
         gathered_: what was learnt from; None in a loaded classifier.
@@ -105,6 +106,7 @@ class FewShotClassifier:
         views: int = 0,
         seed: int = 1,
         settings: Mapping[str, Any] | None = None,
+        correction: GivenCorrection | None = None,
         strict: bool = False,
     ) -> None:
         self.encoder = encoder
@@ -117,9 +119,11 @@ class FewShotClassifier:
         self.views = views
         self.seed = seed
         self.settings = dict(settings or {})
+        self.correction = correction
         self.strict = strict
         self._store: FeatureStore | None = None
         self._loaded: Encoder | None = None
+        self._corrected: CorrectedEncoder | None = None
         # Set by fit and by load.
         self.classes_: tuple[str, ...] = ()
         self.head_: Head | None = None
@@ -133,6 +137,7 @@ class FewShotClassifier:
         self.zero_shot_: Estimate | None = None
         self.trust_: Trust | None = None
         self.tuned_: TunedEncoder | SavedTuning | None = None
+        self.correction_: Correction | None = None
         self.settings_: dict[str, Any] = {}
         self.gathered_: Gathered | None = None
         self.encoder_why_ = ""
@@ -152,12 +157,14 @@ class FewShotClassifier:
             InputError: the images, the method or a setting cannot be used; the message says why.
         """
         check_method(self.method, self.select, self.settings, specs_of(self.encoder))
+        self.correction_, self._corrected = open_correction(self.correction), None
+        settings = settings_with(self.method, self.settings, self.correction_)
         gathered, identity, templates = self._gather(images, labels)
         if is_tuning(self.method):
             head, identity = self._fit_inside(gathered, templates)
         else:
             task = gathered.task
-            head = select(self.method, task, self.select, random_state=self.seed, **self.settings)
+            head = select(self.method, task, self.select, random_state=self.seed, **settings)
             self.estimate_, self.zero_shot_ = estimate_accuracy(head, task, random_state=self.seed)
             self.trust_ = Trust.learn(head, task, gathered.names, random_state=self.seed)
             self.settings_, self.tuned_ = head.settings(), None
@@ -210,6 +217,11 @@ class FewShotClassifier:
             raise InputError(f"shots is {self.shots}: expected 1 or more, or 'all'.")
         if not 0 <= self.views <= _MOST_VIEWS:
             raise InputError(f"views is {self.views}: expected 0 to {_MOST_VIEWS}.")
+        if self.views and is_tuning(self.method):
+            raise InputError(
+                f"views is {self.views}, and method '{self.method}' draws views of its own: leave "
+                "it out; a setting of the method says how many."
+            )
         if not 0 <= self.seed < _SEEDS:
             raise InputError(f"seed is {self.seed}: expected 0 to {_SEEDS - 1}.")
         single_prompts = head_kind(self.method).uses_prompts
@@ -233,6 +245,7 @@ class FewShotClassifier:
                 seed=self.seed,
                 keep_prompts=single_prompts,
                 before_projection=earlier,
+                correction=self.correction_,
             )
             identity = EncoderIdentity.of_features(features, str(images), earlier)
             return gathered, identity, features.templates or ()
@@ -242,16 +255,17 @@ class FewShotClassifier:
             sentences = class_sentences(
                 self.prompts, source.class_names, needed=self.templates is None
             )
-        if self.encoder is None:
-            default, self.encoder_why_ = default_encoder()
-            check_method(self.method, self.select, self.settings, specs_of(default))
-            encoder = self._load_encoder(default)
-        else:
-            encoder = self._load_encoder(self.encoder)
+        given = self.encoder
+        if given is None and self.encoder_ is not None and self.encoder_.fingerprint is not None:
+            given = self.encoder_.spec  # fitted or loaded: it stays with its encoder
+        if given is None:
+            given, self.encoder_why_ = default_encoder()
+            check_method(self.method, self.select, self.settings, specs_of(given))
+        encoder = self._load_encoder(given)
         templates = self._templates(encoder)
         gathered = gather_images(
             source,
-            encoder,
+            self._with_correction(encoder),
             shots=self.shots,
             seed=self.seed,
             templates=templates,
@@ -360,7 +374,7 @@ class FewShotClassifier:
         self._fitted()
         if isinstance(images, str | Path) and is_features_file(images):
             features = load_features(Path(images))
-            X = self._rows(features, str(images))
+            X = self._both(self._rows(features, str(images)))
             yield list(features.row_names), X, None
             return
         paths = [Path(images)] if isinstance(images, str | Path) else [Path(i) for i in images]
@@ -392,9 +406,8 @@ class FewShotClassifier:
             features = load_features(Path(images))
             rows, labels = judged_rows(features, str(images), self.classes_)
             X = self._rows(features, str(images))[rows]
-            found = self._judged(X, labels, coverage)
-            seen = sum(digest in self.digests_ for digest in row_digests(X))
-            return replace(found, seen_in_training=seen)
+            found = self._judged(self._both(X), labels, coverage)
+            return replace(found, **self._seen_before(row_digests(X)))
         if not isinstance(images, LabelledImages):
             if not isinstance(images, ImageSource):
                 images = source_of(images, None, to_learn=False)
@@ -411,9 +424,16 @@ class FewShotClassifier:
                 f"none of the {len(images)} images to evaluate on can be read (for one, "
                 f"{images.paths[0]}): replace them."
             )
-        seen = sum(digest in self.digests_ for digest in encoded.digests)
         found = self._judged(encoded.features[:, 0], labels, coverage)
-        return replace(found, seen_in_training=seen, skipped=encoded.skipped)
+        return replace(found, skipped=encoded.skipped, **self._seen_before(encoded.digests))
+
+    def _seen_before(self, digests: Sequence[str]) -> dict[str, Any]:
+        """Return how many of the images the classifier and its correction were taught."""
+        correction = self.correction_
+        return {
+            "seen_in_training": sum(digest in self.digests_ for digest in digests),
+            "seen_by_correction": 0 if correction is None else correction.taught(digests),
+        }
 
     def _judged(
         self, X: npt.NDArray[Any], labels: npt.NDArray[np.int64], coverage: float | None
@@ -433,8 +453,23 @@ class FewShotClassifier:
     def _rows(self, features: Features, name: str) -> npt.NDArray[Any]:
         earlier = self._fitted().before_projection
         assert self.encoder_ is not None
+        tuned = self.tuned_
+        if (
+            tuned is not None
+            and not features.fingerprint
+            and (self.encoder_.fingerprint != tuned.base_fingerprint)
+        ):
+            raise InputError(
+                f"{name} does not tell the fingerprint of its encoder, and method '{self.method}' "
+                "has trained that of this classifier, so that its features would be others: give "
+                "the images."
+            )
         self.verified = self.encoder_.check_features(features, name, earlier)
         return features.before_projection(name)[0] if earlier else features.image_features
+
+    def _both(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return features as the head takes them: with a correction those of both spaces."""
+        return X if self.correction_ is None else correct_features(X, self.correction_)
 
     # -- saving ------------------------------------------------------------------------------------
 
@@ -475,6 +510,13 @@ class FewShotClassifier:
             self._loaded = UnprojectedEncoder(encoder) if earlier else encoder
         return self._loaded
 
+    def _with_correction(self, encoder: Encoder) -> Encoder:
+        if self.correction_ is None:
+            return encoder
+        if self._corrected is None:
+            self._corrected = corrected(encoder, self.correction_)
+        return self._corrected
+
     def _own_encoder(self) -> Encoder:
         """Return the encoder learnt with, or refuse: another one would answer silently wrong."""
         identity = self.encoder_
@@ -490,7 +532,7 @@ class FewShotClassifier:
                 self.tuned_ = self.tuned_.opened(encoder)
             encoder = self.tuned_.sees_as
         self.verified = identity.check_encoder(encoder)
-        return encoder
+        return self._with_correction(encoder)
 
     def _open_store(self) -> FeatureStore:
         if self._store is None:

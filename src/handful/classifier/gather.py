@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from handful.encoders.protocol import Encoder
 from handful.encoders.unprojected import UnprojectedEncoder
 from handful.encoders.views import random_views
 from handful.errors import InputError
+from handful.features.digests import row_digests
 from handful.features.extract import EncodedImages, encode_images
 from handful.features.file import Features
 from handful.features.store import FeatureStore
@@ -28,8 +28,10 @@ from handful.features.texts import read_classes
 from handful.functional.normalise import unit
 from handful.functional.pooling import Pooling, pool_templates
 from handful.task import FewShotTask
+from handful.tuning.corrected_encoder import CorrectedEncoder, correct_features
+from handful.tuning.correction import Correction
 
-__all__ = ["Gathered", "Shots", "gather_features", "gather_images", "row_digests"]
+__all__ = ["Gathered", "Shots", "gather_features", "gather_images"]
 
 Shots = int | Literal["all"]
 
@@ -85,8 +87,8 @@ def gather_images(
 
     Args:
         source: images by split; test images are not touched.
-        encoder: encodes both sides; several, joined to one, stand side by side in the task, and
-            of an unprojected one the task has the projection.
+        encoder: encodes both sides; several, joined to one, stand side by side in the task, of
+            an unprojected one the task has the projection, of a corrected one both spaces.
         shots: images per class, drawn as CoOp does, or ``all``.
         seed: of the draw and of the views.
         templates, text_pool: how class names become class embeddings; no templates: as the encoder
@@ -135,6 +137,8 @@ def gather_images(
         reader, similar = encoder.parts[0], X[:, : encoder.widths[0]]
     elif isinstance(encoder, UnprojectedEncoder):
         reader, projection, similar = encoder.base, encoder.projection, X @ encoder.projection
+    elif isinstance(encoder, CorrectedEncoder):
+        reader, similar = encoder.base, X[:, : encoder.base.dim]
     text = prompts = None
     if encoder.has_text:
         if not templates:
@@ -155,6 +159,7 @@ def gather_images(
         prompts=_kept_prompts(prompts, keep_prompts) if text_pool == "norm_mean_norm" else None,
         widths=widths,
         projection=projection,
+        corrected=isinstance(encoder, CorrectedEncoder),
     )
     return Gathered(
         task=task,
@@ -179,6 +184,7 @@ def gather_features(
     seed: int,
     keep_prompts: bool = False,
     before_projection: bool = False,
+    correction: Correction | None = None,
 ) -> Gathered:
     """Draw the support set from a features file; rows marked as test are not touched.
 
@@ -187,10 +193,11 @@ def gather_features(
         name: of the file, for messages.
         shots, seed, keep_prompts: see :func:`gather_images`.
         before_projection: take the features before the projection, of which there are no views.
+        correction: gives the task a second space.
 
     Raises:
-        InputError: there are no labels, too few rows of a class, only one class, or no features
-            before the projection where they are asked for.
+        InputError: there are no labels, too few rows of a class, only one class, no features
+            before the projection where they are asked for, or a correction of other features.
     """
     all_rows, views, projection = features.image_features, features.view_features, None
     if before_projection:
@@ -226,34 +233,35 @@ def gather_features(
     counts = np.bincount(labels[rows], minlength=len(names))
     if (counts > 0).sum() < 2:
         raise InputError(f"{name} has training rows of one class only: expected at least two.")
-    X = all_rows[rows]
+    if correction is not None:
+        correction.check(features.fingerprint, features.encoder or name)
+
+    def seen(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return part if correction is None else correct_features(part, correction)
+
     task = FewShotTask(
-        X,
+        seen(all_rows[rows]),
         labels[rows],
-        None if val_rows is None else all_rows[val_rows],
+        None if val_rows is None else seen(all_rows[val_rows]),
         None if val_rows is None else labels[val_rows],
         class_embeddings=features.class_embeddings,
         class_names=names,
         logit_scale=features.logit_scale,
-        views=None if views is None else views[rows],
+        views=None if views is None else seen(views[rows]),
         groups=duplicate_groups(None, _unit(features.image_features[rows])),
         prompts=_kept_prompts(features.text_features, keep_prompts),
         projection=projection,
+        corrected=correction is not None,
     )
     return Gathered(
         task,
         names,
         tuple(counts.tolist()),
         tuple(features.row_names[row] for row in rows),
-        row_digests(X),
+        row_digests(all_rows[rows]),
         len(pool) - len(rows),
         sentences=features.sentences,
     )
-
-
-def row_digests(X: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Return the SHA-256 of each row of features, by which it is known again."""
-    return tuple(hashlib.sha256(np.asarray(row, "<f4").tobytes()).hexdigest() for row in X)
 
 
 def _draw(

@@ -1,5 +1,7 @@
 """The saved form: ``config.json``, ``model.safetensors``, ``trust.safetensors``, ``README.md``.
 
+Beside them lies what belongs to the encoder: what was trained in it, or its correction.
+
 It is written whole or not at all, and holds no pickle. Loading checks the format version, the
 digest of the weights, and every shape.
 """
@@ -11,6 +13,7 @@ import json
 import math
 import platform
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from handful.classifier.card import model_card
+from handful.classifier.correction import told_of
 from handful.classifier.identity import EncoderIdentity
 from handful.classifier.trust import Trust
 from handful.classifier.tuned import SavedTuning, head_kind, is_tuning
@@ -31,6 +35,7 @@ from handful.evaluation.estimate import Estimate
 from handful.methods import registry
 from handful.methods.head import Head
 from handful.paths import new_folder
+from handful.tuning.correction import Correction
 from handful.tuning.saved import PEFT, save_tuned
 from handful.tuning.saved import WEIGHTS as TUNED
 
@@ -44,7 +49,7 @@ __all__ = ["FORMAT_VERSION", "load_classifier", "refuse_foreign", "save_classifi
 FORMAT_VERSION = 1
 _FORMAT = "handful classifier"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
-_TRUST = "trust.safetensors"
+_TRUST, _CORRECTION = "trust.safetensors", "correction.safetensors"
 _ANEW = "copy it again, or fit and save again"
 _LIMIT = 64 * 2**20  # a config.json larger than this is not one of ours
 
@@ -83,6 +88,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
         "estimate": _estimate_to_json(classifier.estimate_),
         "zero_shot": _estimate_to_json(classifier.zero_shot_),
         "tuning": None,
+        "correction": told_of(classifier.correction_),
         "trust": None if classifier.trust_ is None else classifier.trust_.to_json(),
         "trust_sha256": None if trust is None else hashlib.sha256(trust).hexdigest(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -100,6 +106,8 @@ def save_classifier(classifier: FewShotClassifier, folder: Path, *, overwrite: b
             (temporary / _WEIGHTS).write_bytes(weights)
             if trust is not None:
                 (temporary / _TRUST).write_bytes(trust)
+            if classifier.correction_ is not None:
+                classifier.correction_.save(temporary / _CORRECTION)
             if isinstance(classifier.tuned_, SavedTuning):
                 config["tuning"] = classifier.tuned_.copied(temporary)
             elif classifier.tuned_ is not None:
@@ -139,7 +147,7 @@ def refuse_foreign(folder: Path) -> None:
         return
     try:
         inside = {entry.name for entry in folder.iterdir()}
-        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _TRUST, TUNED, PEFT, _CARD})
+        foreign = sorted(inside - {_CONFIG, _WEIGHTS, _TRUST, TUNED, PEFT, _CORRECTION, _CARD})
         # Models of other programs have a config.json and a model.safetensors, too.
         if not foreign and inside and not _is_ours(folder / _CONFIG):
             foreign = sorted(inside)
@@ -224,9 +232,12 @@ def _rebuild(
             f"({len(classes)}, {width}); {_ANEW}."
         )
     head = method.from_arrays(arrays, np.arange(len(classes)), settings, logit_scale)
-    if head.n_features_in_ != identity.dim:
+    correction = _correction(folder, config.get("correction"), identity)
+    spaces = 1 if correction is None else 2
+    if head.n_features_in_ != spaces * identity.dim:
         raise ValueError(
-            f"its features have width {head.n_features_in_}, those of its encoder {identity.dim}"
+            f"its features have width {head.n_features_in_}, those of its encoder "
+            f"{spaces * identity.dim}"
         )
     try:
         head.check_settings()
@@ -245,6 +256,7 @@ def _rebuild(
         # Whole, or not at all; what is in it is looked at when there is an encoder to put it into.
         _read_arrays(folder / TUNED, config["tuning"]["sha256"])
         classifier.tuned_ = SavedTuning(folder, config["tuning"])
+    classifier.correction = classifier.correction_ = correction
     classifier.head_ = head
     classifier.settings_ = config["settings"]
     classifier.classes_ = classes
@@ -259,8 +271,23 @@ def _rebuild(
     if config.get("trust") is not None:  # a classifier saved before there was any has none
         known = _read_arrays(folder / _TRUST, config["trust_sha256"])
         classifier.trust_ = Trust.from_saved(config["trust"], known)
-        classifier.trust_.check(identity.dim, len(classes))
+        classifier.trust_.check(head.n_features_in_, len(classes))
     return classifier
+
+
+def _correction(
+    folder: Path, told: Mapping[str, Any] | None, identity: EncoderIdentity
+) -> Correction | None:
+    """Read the correction; None where there is none, as before there could be any."""
+    if told is None:
+        return None
+    path = folder / _CORRECTION
+    if not path.is_file():
+        raise InputError(f"{folder} is not a whole classifier: {path.name} is missing; {_ANEW}.")
+    correction = Correction.load(path)
+    if correction.fingerprint != told["fingerprint"] or correction.dim != identity.dim:
+        raise InputError(f"{path} is damaged (it is another correction): {_ANEW}.")
+    return correction
 
 
 def _class_names(names: Any) -> tuple[str, ...]:
@@ -273,7 +300,8 @@ def _class_names(names: Any) -> tuple[str, ...]:
 def _identity(config: dict[str, Any]) -> EncoderIdentity:
     identity = EncoderIdentity(**config["encoder"])
     texts = isinstance(identity.spec, str) and isinstance(identity.fingerprint, str | None)
-    if not texts or identity.dim != config["dim"]:
+    spaces = 1 if config.get("correction") is None else 2
+    if not texts or spaces * identity.dim != config["dim"]:
         raise ValueError("its encoder is not a spec, a fingerprint and the width of the features")
     return identity
 

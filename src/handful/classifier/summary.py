@@ -8,6 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from handful.classifier.card import calibration_in_words, in_words
+from handful.classifier.correction import told_of
 from handful.classifier.tuned import is_tuning
 from handful.datasets.names import readable
 from handful.encoders.joint import split_specs
@@ -42,6 +43,7 @@ def summary(classifier: FewShotClassifier, images: str) -> list[str]:
         ("Classes", f"{len(names)}: {listed}"),
         ("Images", f"{sum(counts)} ({per_class}) from {images}"),
         ("Encoder", _encoder(classifier)),
+        *_correction(classifier),
         *_prompts(classifier),
         ("Method", ", ".join([classifier.method, *_settings(classifier, head)])),
         ("Accuracy", in_words(estimate) if estimate else "not known: no image could be held out"),
@@ -80,6 +82,23 @@ def _encoder(classifier: FewShotClassifier) -> str:
     if gathered is not None and gathered.task.class_embeddings is None:
         notes.append("without text: it learns from the images alone")
     return f"{spec} ({'; '.join(notes)})" if notes else spec
+
+
+def _correction(classifier: FewShotClassifier) -> list[tuple[str, str]]:
+    """Return which second space there is, what taught it, and whether that spoils the accuracy."""
+    told, gathered = told_of(classifier.correction_), classifier.gathered_
+    if told is None:
+        return []
+    classes = f" of {len(told['classes'])} classes" if told["classes"] else ""
+    by = f"{told['objective']}, {told['form']}"
+    lines = [("Correction", f"{by}; from {told['images']} images{classes}")]
+    assert classifier.correction_ is not None
+    seen = classifier.correction_.taught(gathered.digests) if gathered is not None else 0
+    if seen:
+        lines.append(
+            ("  of these", f"{seen} taught the correction, too: the accuracy below is too high")
+        )
+    return lines
 
 
 def _prompts(classifier: FewShotClassifier) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from handful.evaluation.evidence import Evidence
 from handful.evaluation.none_of_these import NoneOfThese
 from handful.evaluation.prediction_sets import PredictionSets
 from handful.methods.head import Head
-from handful.selection.select import held_out
+from handful.selection.select import held_out, task_for
 from handful.task import FewShotTask
 
 __all__ = ["Trust"]
@@ -62,6 +62,7 @@ class Trust:
             seen_before: the encoder was trained on the support images, so that only validation
                 images are as good as new.
         """
+        task = task_for(head, task)
         evidence = Evidence.of(task, names, len(head.classes_))
         if seen_before and task.X_val is None:
             return cls(Calibration(), None, None, evidence)
@@ -120,7 +121,7 @@ class Trust:
             ValueError: naming it.
         """
         labels = self.evidence.labels
-        if self.evidence.features.shape[1] != dim or labels.max(initial=0) >= n_classes:
+        if self.evidence.dim != dim or labels.max(initial=0) >= n_classes:
             raise ValueError("its support images are of other classes or another encoder")
         if not len(labels):
             raise ValueError("it has no support images")

@@ -191,6 +191,11 @@ class SavedTuning:
     folder: Path
     told: Mapping[str, Any]
 
+    @property
+    def base_fingerprint(self) -> str:
+        """Fingerprint of the encoder that it was trained in."""
+        return str(self.told["encoder"])
+
     def opened(self, base: Encoder) -> TunedEncoder:
         """Put it into the encoder that it was trained in.
 

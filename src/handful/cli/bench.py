@@ -9,6 +9,7 @@ import typer
 
 from handful.cli import bench_efficiency, bench_plot, bench_table, bench_trust
 from handful.cli.options import (
+    CorrectionOption,
     EncoderOption,
     JsonOption,
     PromptsOption,
@@ -51,6 +52,7 @@ def run(
         ),
     ] = None,
     encoder: EncoderOption = None,
+    correction: CorrectionOption = None,
     templates: TemplateOption = None,
     prompts: PromptsOption = None,
     methods: Annotated[
@@ -96,6 +98,7 @@ def run(
         "features": tuple(features) if features else None,
         "images": tuple(images) if images else None,
         "encoder": encoder,
+        "correction": None if correction is None else str(correction),
         "templates": tuple(templates) if templates else None,
         "prompts": None if prompts is None else str(prompts),
         "methods": words(methods) if methods else None,

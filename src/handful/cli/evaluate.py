@@ -58,16 +58,23 @@ def evaluate(
 ) -> None:
     """Measure accuracy on labelled images."""
     from handful.classifier import FewShotClassifier
-    from handful.report.reliability import check_diagram, draw_reliability
+    from handful.report.figures import check_file
+    from handful.report.reliability import draw_reliability
 
     classifier = FewShotClassifier.load(model, encoder=one_or_several(encoder))
     classifier.strict = strict
     if diagram is not None:
-        check_diagram(diagram, overwrite=force)
+        check_file(diagram, overwrite=force)
     found = classifier.evaluate(images, coverage=coverage)
     if found.seen_in_training:
         print(
             f"handful: warning: the classifier was fitted on {found.seen_in_training} of these "
+            f"{found.n} images: the accuracy is too high to trust; evaluate on other images.",
+            file=sys.stderr,
+        )
+    if found.seen_by_correction:
+        print(
+            f"handful: warning: the correction was trained on {found.seen_by_correction} of these "
             f"{found.n} images: the accuracy is too high to trust; evaluate on other images.",
             file=sys.stderr,
         )

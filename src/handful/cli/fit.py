@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from handful.cli.options import (
+    CorrectionOption,
     EncodersOption,
     ForceOption,
     JsonOption,
@@ -42,6 +43,7 @@ def fit(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
     encoder: EncodersOption = None,
+    correction: CorrectionOption = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="See 'handful methods'.")
     ] = DEFAULT_METHOD,
@@ -88,6 +90,7 @@ def fit(
         views=views,
         seed=seed,
         settings=given,
+        correction=correction,
         strict=strict,
     ).fit(images)
     classifier.save(out, overwrite=force)
@@ -102,6 +105,8 @@ def fit(
 def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from handful.classifier.correction import told_of
+
     gathered, head = classifier.gathered_, classifier.head_
     assert gathered is not None and head is not None and classifier.encoder_ is not None
     return {
@@ -110,6 +115,7 @@ def _document(classifier: FewShotClassifier, out: Path) -> dict[str, Any]:
         "images": dict(zip(classifier.classes_, classifier.counts_, strict=True)),
         "method": classifier.method,
         "encoder": asdict(classifier.encoder_) | {"why": classifier.encoder_why_ or "named"},
+        "correction": told_of(classifier.correction_),
         "sentences": asdict(classifier.sentences_) if classifier.sentences_ else None,
         "settings": classifier.settings_,
         "selection": classifier.selection_,

@@ -17,7 +17,20 @@ from typer import TyperException
 from typer.main import get_command
 
 from handful import __version__
-from handful.cli import bench, cache, demo, embed, encoders, evaluate, fit, methods, predict
+from handful.cli import (
+    bench,
+    cache,
+    correct,
+    datasets,
+    demo,
+    embed,
+    encoders,
+    evaluate,
+    fit,
+    methods,
+    overlap,
+    predict,
+)
 from handful.cli.output import flush
 from handful.errors import HandfulError, InputError, did_you_mean
 
@@ -41,9 +54,12 @@ app.command(rich_help_panel=_MAIN)(predict.predict)
 app.command(rich_help_panel=_MAIN)(evaluate.evaluate)
 app.command(rich_help_panel=_MORE)(demo.demo)
 app.command(rich_help_panel=_MORE)(embed.embed)
+app.command(rich_help_panel=_MORE)(overlap.overlap)
 app.command(rich_help_panel=_LISTS)(methods.methods)
 app.add_typer(bench.bench, name="bench", rich_help_panel=_MORE)
+app.add_typer(correct.correct, name="correct", rich_help_panel=_MORE)
 app.add_typer(encoders.encoders, name="encoders", rich_help_panel=_LISTS)
+app.add_typer(datasets.datasets, name="datasets", rich_help_panel=_LISTS)
 app.add_typer(cache.cache, name="cache", rich_help_panel=_LISTS)
 
 

@@ -11,6 +11,7 @@ import typer
 from handful.errors import InputError
 
 __all__ = [
+    "CorrectionOption",
     "EncoderOption",
     "EncodersOption",
     "ForceOption",
@@ -44,6 +45,15 @@ EncoderOption = Annotated[
         "--encoder",
         metavar="SPEC",
         help="See 'handful encoders'; left out: the one of your configuration, else lite.",
+        show_default=False,
+    ),
+]
+CorrectionOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--correction",
+        metavar="FILE",
+        help="A second image space for comparing images with images, of 'handful correct train'.",
         show_default=False,
     ),
 ]

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from handful.errors import InputError
-from handful.paths import new_file
+from handful.errors import InputError, did_you_mean
+from handful.paths import new_file, refuse_existing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "STYLE", "ready", "write"]
+__all__ = ["FORMATS", "STYLE", "check_file", "ready", "write"]
 
 FORMATS = ("png", "svg")
 
@@ -61,6 +61,23 @@ def ready() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         yield
+
+
+def check_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse what cannot be drawn, before any work is done.
+
+    Raises:
+        InputError: another ending, a file that exists, or matplotlib is not installed.
+    """
+    form = path.suffix[1:]
+    if form not in FORMATS:
+        raise InputError(
+            f"a figure cannot be written as {path.name}:{did_you_mean(form, FORMATS)} expected a"
+            f" name that ends in {' or '.join('.' + one for one in FORMATS)}."
+        )
+    refuse_existing(path, overwrite=overwrite, folder=False)
+    with ready():
+        pass
 
 
 def write(figure: Figure, path: Path, *, overwrite: bool) -> None:

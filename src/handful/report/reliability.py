@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handful.errors import InputError, did_you_mean
+from handful.errors import InputError
 from handful.evaluation.calibration import Bin
-from handful.paths import refuse_existing
-from handful.report.figures import FORMATS, ready, write
+from handful.report.figures import check_file, ready, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_diagram", "draw_reliability", "reliability_figure"]
+__all__ = ["draw_reliability", "reliability_figure"]
 
 POINT, OVER, UNDER, DIAGONAL = "#56B4E9", "#D55E00", "#0072B2", "#000000"
 PANEL = 2.6  # inches, width of a panel
@@ -34,26 +33,9 @@ def draw_reliability(
     Raises:
         InputError: another ending, a file that exists, no bins, or matplotlib is not installed.
     """
-    check_diagram(path, overwrite=overwrite)
+    check_file(path, overwrite=overwrite)
     with ready():
         write(reliability_figure(panels), path, overwrite=overwrite)
-
-
-def check_diagram(path: Path, *, overwrite: bool) -> None:
-    """Refuse what cannot be drawn, before any work is done.
-
-    Raises:
-        InputError: another ending, a file that exists, or matplotlib is not installed.
-    """
-    form = path.suffix[1:]
-    if form not in FORMATS:
-        raise InputError(
-            f"a figure cannot be written as {path.name}:{did_you_mean(form, FORMATS)} expected a"
-            f" name that ends in {' or '.join('.' + one for one in FORMATS)}."
-        )
-    refuse_existing(path, overwrite=overwrite, folder=False)
-    with ready():
-        pass
 
 
 def reliability_figure(panels: Mapping[str, Sequence[Bin]]) -> Figure:
