@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_images_are_compared_in_the_corrected_space(encoder, pictures, new, corr
     plain = FewShotClassifier(encoder, "tip-adapter", select="fixed").fit(pictures)
     np.testing.assert_array_equal(task.X[:, : encoder.dim], plain.gathered_.task.X)
     assert not np.allclose(found.predict_proba(new), plain.predict_proba(new))
+
+
+def test_near_duplicates_are_those_of_the_original_space(encoder, pictures, correction) -> None:
+    """A correction after which all images are alike must not make one fold of them."""
+    up = np.zeros((6, 4), np.float32)
+    bias = np.array([1e4, 0, 0, 0, 0, 0], np.float32)
+    arrays = {**correction.arrays, "up.weight": up, "up.bias": bias}
+    blind = replace(correction, arrays=arrays)
+    plain = FewShotClassifier(encoder, "tip-adapter").fit(pictures).gathered_.task
+    found = FewShotClassifier(encoder, "tip-adapter", correction=blind).fit(pictures).gathered_.task
+    np.testing.assert_array_equal(found.groups, plain.groups)
+    assert len(set(plain.groups.tolist())) > 1
 
 
 def test_similarity_is_set_by_itself(encoder, pictures: Path, correction) -> None:

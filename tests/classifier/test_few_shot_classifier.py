@@ -131,6 +131,7 @@ def test_given_settings_are_used(encoder, pictures: Path) -> None:
         "blend": 2.5,
         "sharpness": 1.5,
         "class_weight": "balanced",
+        "similarity": "original",
     }
     assert classifier.selection_["policy"] == "fixed"
     part = FewShotClassifier(encoder, "tip-adapter", settings={"blend": 2.5}).fit(pictures)

@@ -254,7 +254,7 @@ def _overlaps(
     labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     after = None
     if correction is not None:
-        after = overlap_of(X[:, : correction.dim], labels, text)
+        after = overlap_of(X[:, correction.dim :], labels, text)
         X = X[:, : correction.dim]
     return Overlaps(
         overlap_of(X, labels, text),
