@@ -59,6 +59,7 @@ def test_every_verb_explains_itself_and_takes_json(handful, call: str) -> None:
         "encoders",
         "cache info",
         "cache clear",
+        "datasets list",
     )
     # No switch looks as if it took a value.
     assert not re.search(r"--(json|force|strict) +<", said)

@@ -42,13 +42,12 @@ from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.features.contents import Features
 from handful.features.store import FeatureStore
-from handful.functional.bottleneck import layer_start
-from handful.functional.normalise import unit
 from handful.progress import progress
 from handful.tuning.chance import mixed
 from handful.tuning.correction import Correction
 from handful.tuning.correction_settings import checked_settings
 from handful.tuning.corrector import Corrector, open_corrector
+from handful.tuning.generic_classifier import GenericClassifier
 from handful.tuning.generic_set import (
     Batches,
     GenericSet,
@@ -90,7 +89,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 _START, _ORDER, _CHANCE = 0, 1, 2  # what a seed is for
-_COSINES = 10.0  # factor on them: at 100 the classifier alone brings the loss to 0
 _TOLD = 10  # parts of the training whose mean loss is recorded
 
 
@@ -137,7 +135,9 @@ def train_supervised(
         corrector = open_corrector(towers, form, asked, dim=known.dim, seed=start)
         passes = asked["epochs"]
         batches = batches_of(known, encoder, towers, corrector, passes=passes)
-        head = _Classifier(known, asked["head_input"], start).to(device)
+        head = GenericClassifier(
+            known.dim, len(known.class_names), asked["head_input"], known.logit_scale, start + 1
+        ).to(device)
         run = _Run(known, corrector, head, asked, form, seed)
         reached = run.train(batches, checkpoint)
     return Correction(
@@ -172,31 +172,12 @@ def _check_labels(known: GenericSet) -> None:
         )
 
 
-class _Classifier(nn.Module):
-    """G·z + g (``raw``), G·(s·unit(z)) + g (``unit``), or 10·cos(G, z) (``cosine``)."""
-
-    def __init__(self, known: GenericSet, reads: str, seed: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed + 1)
-        rows = layer_start(known.dim, len(known.class_names), generator, bias=True)
-        self.weight = nn.Parameter(rows[:-1].T.contiguous())
-        self.bias = nn.Parameter(rows[-1].clone()) if reads != "cosine" else None
-        self.reads, self.logit_scale = reads, known.logit_scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        if self.reads == "cosine":
-            return _COSINES * unit(features) @ unit(self.weight).T
-        if self.reads == "unit":
-            features = self.logit_scale * unit(features)
-        return nn.functional.linear(features, self.weight, self.bias)
-
-
 class _Run:
     def __init__(
         self,
         known: GenericSet,
         corrector: Corrector,
-        head: _Classifier,
+        head: GenericClassifier,
         settings: Mapping[str, Any],
         form: str,
         seed: int,

@@ -10,13 +10,14 @@ from typing import Any
 from handful.errors import InputError, did_you_mean
 from handful.tuning.adapters import chosen_layers
 from handful.tuning.correction import FORMS
+from handful.tuning.generic_classifier import READS
 
 __all__ = ["checked_settings"]
 
 # Of all trainings of a correction; where none is given, the least is 0.
 LEAST = {"width": 1, "batch": 1}
 MOST = {"dropout": 0.99, "width": 2**16}
-CHOICES = {"head_input": ("raw", "unit", "cosine")}
+CHOICES = {"head_input": READS}
 
 
 def checked_settings(
