@@ -14,13 +14,13 @@ from handful.functional.overlap import pair_cosines
 from handful.selection.select import select
 
 SHOTS, SEEDS = (1, 2, 4, 8, 16), (1, 2, 3)
-# Name: method, how its settings are chosen, and those that are given.
-ARMS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "zero_shot": ("zero-shot", "fixed", {}),
-    "tip": ("tip-adapter", "val", {}),
-    "tip++": ("tip-adapter++", "val", {}),
-    "mean": ("nearest-class-mean", "fixed", {}),
-    "mean++": ("nearest-class-mean", "fixed", {"similarity": "corrected"}),
+# Name: method, and settings that are given; the others are chosen.
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "zero_shot": ("zero-shot", {}),
+    "tip": ("tip-adapter", {}),
+    "tip++": ("tip-adapter++", {}),
+    "mean": ("nearest-class-mean", {}),
+    "mean++": ("nearest-class-mean", {"similarity": "corrected"}),
 }
 
 
@@ -33,12 +33,12 @@ def judge(
     shots: Sequence[int] = SHOTS,
     seeds: Sequence[int] = SEEDS,
     largest: int = 20,
+    validated: bool = True,
 ) -> dict[str, Any]:
     """Return overlap and mean accuracies (%) in the two spaces, over all shots and seeds.
 
     Of every class, ``largest`` images are the pool of support and validation images, the rest are
-    tested on; which, the seed decides. Settings are chosen on min(K, 4) validation images of each
-    class.
+    tested on; which, the seed decides.
 
     Args:
         both: ``[original | corrected]``, ``(n, 2·D)``.
@@ -48,6 +48,8 @@ def judge(
         shots: K.
         seeds: of the draws.
         largest: images of each class that are not tested on.
+        validated: settings are chosen on min(K, 4) validation images of each class; else by
+            cross-validation over the shots, or, with one, left at their defaults.
     """
     dim = both.shape[1] // 2
     found: dict[str, Any] = {}
@@ -59,7 +61,8 @@ def judge(
     for k in shots:
         of_k: dict[str, list[float]] = {}
         for seed in seeds:
-            for name, value in _one(both, labels, text, logit_scale, k, seed, largest).items():
+            draw = _draw(labels, k, seed, largest)
+            for name, value in _one(both, labels, text, logit_scale, *draw, validated).items():
                 of_k.setdefault(name, []).append(100 * value)
         for name, values in of_k.items():
             rows.setdefault(name, []).append(values)
@@ -69,34 +72,41 @@ def judge(
     return found
 
 
-def _one(
-    both: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int64],
-    text: npt.NDArray[np.float32],
-    logit_scale: float,
-    k: int,
-    seed: int,
-    largest: int,
-) -> dict[str, float]:
+def _draw(
+    labels: npt.NDArray[np.int64], k: int, seed: int, largest: int
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Return which images are support, validation and test."""
     order = np.random.default_rng(seed).permutation(len(labels))
     place = np.zeros(len(labels), np.int64)  # of each image among those of its class
     for c in np.unique(labels):
         own = order[labels[order] == c]
         place[own] = np.arange(len(own))
-    support, tested = place < k, place >= largest
     judged = (place >= max(SHOTS)) & (place < max(SHOTS) + min(k, 4))
+    return place < k, judged, place >= largest
+
+
+def _one(
+    both: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    text: npt.NDArray[np.float32],
+    logit_scale: float,
+    support: npt.NDArray[np.bool_],
+    judged: npt.NDArray[np.bool_],
+    tested: npt.NDArray[np.bool_],
+    validated: bool,
+) -> dict[str, float]:
     task = FewShotTask(
         both[support],
         labels[support],
-        both[judged],
-        labels[judged],
+        both[judged] if validated else None,
+        labels[judged] if validated else None,
         class_embeddings=text,
         logit_scale=logit_scale,
         corrected=True,
     )
     found = {}
-    for name, (method, policy, settings) in ARMS.items():
-        head = select(method, task, policy, **settings)
+    for name, (method, settings) in ARMS.items():
+        head = select(method, task, **settings)
         X = both if head.similarity == "corrected" else both[:, : both.shape[1] // 2]
         found[name] = float((head.predict(X[tested]) == labels[tested]).mean())
     return found

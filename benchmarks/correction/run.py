@@ -124,7 +124,11 @@ def fewer(source: Any, what: str, count: int) -> Any:
 
 
 def judged(
-    problem: Problem, encoder: Encoder | None, correction: Correction, store: FeatureStore
+    problem: Problem,
+    encoder: Encoder | None,
+    correction: Correction,
+    store: FeatureStore,
+    validated: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield what is found on each test set."""
     for name, test in problem.tests.items():
@@ -141,7 +145,8 @@ def judged(
             text = pool_templates(torch.from_numpy(prompts)).numpy()
             scale = encoder.logit_scale
         assert test.labels is not None
-        yield {"test": name, **judge(both, test.labels, text, scale)}
+        found = judge(both, test.labels, text, scale, validated=validated)
+        yield {"test": name, "validated": validated, **found}
 
 
 def value_of(text: str) -> Any:
@@ -167,6 +172,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="of the training, such as 0,1,2")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--vary", action="append", default=[], metavar="NAME=VALUE,VALUE")
+    parser.add_argument("--without-validation", action="store_true", help="images to choose on")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     encoder = load_encoder(asked.encoder) if asked.encoder else None
@@ -210,7 +216,8 @@ def main() -> None:
                         **correction.record,
                     }
                     with asked.out.open("a", encoding="utf-8") as out:
-                        for found in judged(problem, encoder, correction, store):
+                        validated = not asked.without_validation
+                        for found in judged(problem, encoder, correction, store, validated):
                             out.write(json.dumps({**about, **found}) + "\n")
                             print(name, value, short(found), flush=True)
 
