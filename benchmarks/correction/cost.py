@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -27,22 +28,27 @@ from handful.tuning.correction import Correction
 from handful.tuning.corrector import BlocksCorrector, open_corrector
 from handful.tuning.towers import open_towers
 
+SCENES = Path(__file__).resolve().parents[1] / "scenes" / "model"
 LAYERS = ("all", "last-4", "last-2", "last-1")
 
 
 def vit_b_32(folder: Path) -> Encoder:
-    """Return a CLIP whose vision tower has ViT-B/32's shape; its text tower is tiny."""
+    """Return a CLIP with ViT-B/32's vision tower and the text tower of the scenes."""
     import transformers as t
 
-    text = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(SCENES / name, folder / name)
+    text = json.loads((SCENES / "config.json").read_text())["text_config"]
     config = t.CLIPConfig(text_config=text, vision_config={}, projection_dim=512)
     torch.manual_seed(0)
     t.CLIPModel(config).save_pretrained(folder)
+    side = config.vision_config.image_size
+    pictures = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(pictures))
     return load_encoder(f"dir:{folder}")
 
 
