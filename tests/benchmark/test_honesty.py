@@ -217,12 +217,14 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     run_once = runner.run_once
 
-    def guarded(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[str, Any]:
+    def guarded(
+        run: Run, source: Source, drawn: Draw, task: FewShotTask, *others: Any
+    ) -> dict[str, Any]:
         hidden = drawn.test
         if run.select != "val" and drawn.validation is not None:
             hidden = np.concatenate([hidden, drawn.validation])
         guards.append(Guard(source, hidden, source.labels[drawn.test]))
-        return run_once(run, source, drawn, task)
+        return run_once(run, source, drawn, task, *others)
 
     monkeypatch.setattr(runner, "run_once", guarded)
     follow(one_run, "select")

@@ -246,7 +246,7 @@ def test_a_plan_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"features": ()}, r"nothing to run on: give --features FILE\.safetensors, or --images"),
-        ({"protocol": "who"}, r"no protocol 'who'\. Did you mean 'whu'\? Use one of coop, whu\."),
+        ({"protocol": "who"}, r"no protocol 'who'\. Did you mean 'whu'\? Use one of coop, whu, "),
         ({"select": "vla"}, r"no selection policy 'vla'\. Did you mean 'val'\? Use one of val, cv"),
         ({"shots": ()}, r"shots are \[\]: expected numbers from 1"),
         ({"shots": (0, 1)}, r"shots are \[0, 1\]: expected numbers from 1"),

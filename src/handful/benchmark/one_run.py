@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from handful.benchmark.cost import Cost, Seconds, cost_of, peak_memory, timed
+from handful.benchmark.elsewhere import Elsewhere, judge
 from handful.benchmark.inside import Inside, run_inside
 from handful.benchmark.pictures import SHOWN
 from handful.benchmark.protocols import Draw
@@ -45,6 +46,7 @@ class Run:
             ``cv`` or ``fixed``.
         settings: given ones, as sorted pairs; they are not searched.
         measures: what is measured beside accuracy; see :mod:`handful.benchmark.trust`.
+        test_on: digests of other sources that are tested on.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Run:
     method: str
     settings: tuple[tuple[str, Any], ...] = ()
     measures: tuple[str, ...] = ()
+    test_on: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -62,7 +65,8 @@ class Run:
         given = "".join(f" {name}={value!r}" for name, value in self.settings)
         where = f"{self.source[:16]} {self.protocol} {self.select}"
         more = "".join(f" +{measure}" for measure in self.measures)
-        return f"{where} {self.shots} {self.seed} {self.method}{given}{more}"
+        others = "".join(f" @{digest[:16]}" for digest in self.test_on)
+        return f"{where} {self.shots} {self.seed} {self.method}{given}{more}{others}"
 
 
 def task_of(source: Source, drawn: Draw, policy: str) -> FewShotTask:
@@ -99,8 +103,22 @@ def learn(run: Run, task: FewShotTask) -> Head:
     return select(run.method, task, policy, random_state=run.seed, **dict(run.settings))
 
 
-def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[str, Any]:
-    """Run, and return the line of the results file."""
+def run_once(
+    run: Run,
+    source: Source,
+    drawn: Draw,
+    task: FewShotTask,
+    elsewhere: Sequence[Elsewhere] = (),
+) -> dict[str, Any]:
+    """Run, and return the line of the results file.
+
+    Args:
+        run: what.
+        source: what it learns from and is tested on.
+        drawn: which images of it are what.
+        task: made of these.
+        elsewhere: what else it is tested on.
+    """
     learnt: Head | Inside
     if is_tuning(run.method):
         learnt, cost, probabilities, seconds = run_inside(
@@ -135,9 +153,10 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
         "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
         "settings": learnt.settings(),
         "selection": _selection(learnt.selection_.to_json()),
-        "support": drawn.support.tolist(),
+        **_elsewhere(run, learnt, elsewhere),
+        "support": source.in_whole(drawn.support).tolist(),
         "validation": None if task.X_val is None or drawn.validation is None
-        else drawn.validation.tolist(),
+        else source.in_whole(drawn.validation).tolist(),
         "fit_seconds": round(cost.fit_seconds, 4),
         "fit_processor_seconds": round(cost.fit_processor_seconds, 4),
         "predict_seconds": round(seconds, 4),
@@ -149,7 +168,7 @@ def run_once(run: Run, source: Source, drawn: Draw, task: FewShotTask) -> dict[s
         **_measured(run, learnt, task, source, drawn),
         "versions": _versions(),
         "machine": _machine(),
-        "command": _command(run, source),
+        "command": _command(run, source, elsewhere),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }  # fmt: skip
 
@@ -176,6 +195,11 @@ def _inference(source: Source, cost: Cost, learnt: Head | Inside) -> dict[str, f
             before.worked + cost.processor_seconds_per_image, 7
         ),
     }
+
+
+def _elsewhere(run: Run, learnt: Head | Inside, tests: Sequence[Elsewhere]) -> dict[str, Any]:
+    found = [judge(learnt, run.method, dict(run.settings), test) for test in tests]
+    return {"tests": found} if found else {}
 
 
 def _measured(
@@ -227,7 +251,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _command(run: Run, source: Source) -> list[str]:
+def _command(run: Run, source: Source, elsewhere: Sequence[Elsewhere]) -> list[str]:
     flags: Mapping[str, Any] = {
         "--protocol": run.protocol,
         "--select": run.select,
@@ -237,6 +261,9 @@ def _command(run: Run, source: Source) -> list[str]:
     }
     words = ["handful", "bench", "run", *source.flags]
     words += [str(word) for pair in flags.items() for word in pair]
+    if run.test_on:
+        # How it is opened, features or images, is told by its name.
+        words += [word for test in elsewhere for word in ("--test-on", test.source.flags[1])]
     if run.measures:
         words += ["--measure", ",".join(run.measures)]
     for name, value in run.settings:

@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from handful.benchmark.exam import OF_OTHERS, TRANSFER, Exam, of_one_encoder
+from handful.benchmark.new_classes import reaches_new_classes
 from handful.benchmark.one_run import Run
 from handful.benchmark.protocols import PROTOCOLS
 from handful.benchmark.sources import (
@@ -42,6 +44,7 @@ KINDS = {
     "correction": TEXT,
     "templates": TEXTS,
     "prompts": TEXT,
+    "test_on": TEXTS,
     "methods": TEXTS,
     "shots": NUMBERS,
     "seeds": NUMBERS,
@@ -65,6 +68,8 @@ class Plan:
             corrected space, and others whose setting ``similarity`` asks for it.
         templates: of the class names of the images; None is the encoder's own.
         prompts: a file of sentences about the classes of the images.
+        test_on: of the protocols shift and transfer: features files (.safetensors), or images, that
+            are tested on by every source of the same encoder.
         methods: names; if left out all that do not train inside the encoder.
         shots, seeds: numbers.
         protocol, select: one name each.
@@ -80,6 +85,7 @@ class Plan:
     correction: str | None = None
     templates: tuple[str, ...] | None = None
     prompts: str | None = None
+    test_on: tuple[str, ...] = ()
     methods: tuple[str, ...] = field(default_factory=lambda: tuple(heads.names()))
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -108,6 +114,19 @@ class Plan:
                     f"there is no {what} '{value}'.{did_you_mean(value, known)} Use one of"
                     f" {', '.join(known)}."
                 )
+        if bool(self.test_on) != (self.protocol in OF_OTHERS):
+            raise InputError(
+                f"the protocol {self.protocol} tests on the source itself: leave --test-on"
+                f" {self.test_on[0]} out, or use --protocol {' or '.join(OF_OTHERS)}."
+                if self.test_on
+                else f"the protocol {self.protocol} tests on other sources: name them with"
+                " --test-on FILE.safetensors."
+            )
+        if not self.images and any(not one.endswith(".safetensors") for one in self.test_on):
+            raise InputError(
+                "images are to be tested on, but none are learnt from: give features files with"
+                " --test-on, or images with --images."
+            )
         for what, numbers in (("shots", self.shots), ("seeds", self.seeds)):
             least = 1 if what == "shots" else 0
             if not numbers or min(numbers) < least or max(numbers) > LARGEST:
@@ -142,8 +161,35 @@ class Plan:
         Raises:
             InputError: one cannot be read, or two have one name.
         """
-        found = [features_source(path) for path in self.features]
-        if self.images:
+        return self._opened(self.features, self.images)
+
+    def exams(self) -> list[Exam]:
+        """Read the sources and those that are tested on.
+
+        Raises:
+            InputError: one cannot be read, two have one name, or one fits no other.
+        """
+        features = [one for one in self.test_on if one.endswith(".safetensors")]
+        images = [one for one in self.test_on if one not in features]
+        everything = self._opened((*self.features, *features), (*self.images, *images))
+        # As they were opened: features before images.
+        first = len(self.features), len(self.features) + len(features) + len(self.images)
+        sources = [*everything[: first[0]], *everything[first[0] + len(features) : first[1]]]
+        others = [one for one in everything if one not in sources]
+        found = [Exam(self.protocol, s, of_one_encoder(s, others)) for s in sources]
+        lonely = [e.source for e in found if others and not e.others]
+        lonely += [o for o in others if not any(o in e.others for e in found)]
+        if lonely:
+            raise InputError(
+                f"{lonely[0].name} has features of another encoder than"
+                f" {(others if lonely[0] in sources else sources)[0].name}: learn and test with one"
+                " encoder."
+            )
+        return found
+
+    def _opened(self, features: Sequence[str], images: Sequence[str]) -> list[Source]:
+        found = [features_source(path) for path in features]
+        if images:
             from handful.encoders.default import default_encoder
             from handful.encoders.spec import load_encoder
             from handful.encoders.unprojected import UnprojectedEncoder, has_projection
@@ -156,13 +202,13 @@ class Plan:
                 UnprojectedEncoder(encoder)  # refused before the work
             found += [
                 images_source(
-                    images,
+                    one,
                     encoder,
                     self.templates,
                     prompts=self.prompts,
                     before_projection=earlier,
                 )
-                for images in self.images
+                for one in images
             ]
         if self.correction is not None:
             found = [with_correction(source, self.correction) for source in found]
@@ -188,7 +234,7 @@ class Plan:
         """
         for method in self.methods:
             told = [
-                next(filter(None, (s.lacks(method, given) for given in self._given(method))), "")
+                next(filter(None, (self._lacks(s, method, g) for g in self._given(method))), "")
                 for s in sources
             ]
             lacking = [why for why in told if why]
@@ -196,6 +242,8 @@ class Plan:
                 raise InputError(lacking[0])
             if self.correction is None and uses_correction(method, {}):
                 continue  # of all methods, nobody asked for those of a corrected space
+            if self._about_other_classes(method, {}):
+                continue
             if lacking:
                 warnings.warn(
                     f"'{method}' is left out on {len(lacking)} of {len(sources)} sources: "
@@ -213,16 +261,45 @@ class Plan:
     def _all_methods(self) -> bool:
         return self.methods == tuple(heads.names())
 
-    def runs(self, source: Source) -> dict[tuple[int, int], list[Run]]:
-        """Return the runs on one source, by shots and seed: all methods see the same draw."""
+    def _lacks(self, source: Source, method: str, given: Mapping[str, Any]) -> str:
+        """Return why a method cannot run on a source under the protocol; nothing if it can."""
+        if self._about_other_classes(method, given):
+            return (
+                f"what method '{method}' learns is about the classes that it has seen, and the"
+                " protocol transfer tests on others: use clip-adapter, or a method that trains"
+                " inside the encoder."
+            )
+        return source.lacks(method, given)
+
+    def _about_other_classes(self, method: str, given: Mapping[str, Any]) -> bool:
+        return self.protocol == TRANSFER and not reaches_new_classes(method, given)
+
+    def runs(self, source: Source, *others: Source) -> dict[tuple[int, int], list[Run]]:
+        """Return the runs on one source, by shots and seed: all methods see the same draw.
+
+        Args:
+            source: learnt from.
+            *others: tested on.
+        """
+        test_on = tuple(other.digest for other in others)
         # However they were named: the same measures are the same run.
         measures = tuple(one for one in MEASURES if one in self.measure)
         return {
             (k, seed): [
-                Run(source.digest, self.protocol, self.select, k, seed, method, pairs, measures)
+                Run(
+                    source.digest,
+                    self.protocol,
+                    self.select,
+                    k,
+                    seed,
+                    method,
+                    pairs,
+                    measures,
+                    test_on,
+                )
                 for method in self.methods
                 for pairs in dict.fromkeys(tuple(sorted(g.items())) for g in self._given(method))
-                if not source.lacks(method, dict(pairs))
+                if not any(self._lacks(s, method, dict(pairs)) for s in (source, *others))
             ]
             for k in self.shots
             for seed in self.seeds
@@ -266,7 +343,11 @@ def read_plan(path: Path, **flags: Any) -> Plan:
             raise InputError(f"{key} in the plan {path} is {value!r}: expected {KINDS[key]}.")
         if isinstance(value, list):
             table[key] = tuple(value)
-    for key, start in (("features", _features_from), ("images", _from)):
+    for key, start in (
+        ("features", _features_from),
+        ("images", _from),
+        ("test_on", _features_from),
+    ):
         table[key] = tuple(start(path.parent, one) for one in table.get(key, ()))
     for key in ("prompts", "correction"):
         if key in table:

@@ -112,4 +112,11 @@ def whu(source: Source, shots: int, seed: int) -> Draw:
     )
 
 
-PROTOCOLS: dict[str, Callable[[Source, int, int], Draw]] = {"coop": coop, "whu": whu}
+# What the last three test beside what they draw: see handful.benchmark.exam.
+PROTOCOLS: dict[str, Callable[[Source, int, int], Draw]] = {
+    "coop": coop,
+    "whu": whu,
+    "base-to-new": coop,
+    "shift": coop,
+    "transfer": coop,
+}

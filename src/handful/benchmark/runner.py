@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from handful.benchmark.exam import Exam
 from handful.benchmark.one_run import run_once, task_of
 from handful.benchmark.plan import Plan
-from handful.benchmark.protocols import draw
 from handful.benchmark.results import ResultsFile
-from handful.benchmark.sources import Source
 from handful.errors import HandfulError, InputError
 from handful.progress import progress
 from handful.task import FewShotTask
@@ -49,18 +48,20 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
         InputError: a source cannot be read, or the protocol cannot be followed on it.
         HandfulError: a process ended early.
     """
-    sources = plan.sources()
-    keys = {run.key for s in sources for runs in plan.runs(s).values() for run in runs}
+    exams = plan.exams()
+    keys = {run.key for exam in exams for runs in plan.runs(*exam.given).values() for run in runs}
     # Said before the work: a draw may be impossible.
-    for source in sources:
-        for shots, seed in plan.runs(source):
-            drawn = draw(plan.protocol, source, shots, seed)
+    for exam in exams:
+        source = exam.source
+        for shots, seed in plan.runs(*exam.given):
+            drawn = exam.drawn(shots, seed)
+            exam.elsewhere(shots, seed)
             if plan.select == "val" and drawn.validation is None:
                 raise InputError(
                     f"{source.name} has no validation images under the protocol {plan.protocol}, so"
                     " settings cannot be chosen on them: use --select cv or fixed."
                 )
-    plan.check(sources)
+    plan.check(list(dict.fromkeys(source for exam in exams for source in exam.given)))
     file = ResultsFile(out)
     there = len(keys & file.read().runs.keys())
     try:
@@ -76,7 +77,7 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
 
                 tell()
                 if jobs == 1:
-                    _work(plan, sources, file, tell)
+                    _work(plan, exams, file, tell)
                 else:
                     _share(plan, out, jobs, tell)
             if left := len(keys - file.read().runs.keys()):
@@ -89,18 +90,18 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
     return Ran(len(keys), there, len(keys) - there)
 
 
-def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[], None]) -> None:
+def _work(plan: Plan, exams: list[Exam], file: ResultsFile, tell: Callable[[], None]) -> None:
     """Do every run that nobody has done or is doing, until all are there."""
     left = True
     while left:
         left, made = False, False
-        for source in sources:
+        for exam in exams:
             done = file.read().runs.keys()
-            for (shots, seed), runs in plan.runs(source).items():
+            for (shots, seed), runs in plan.runs(*exam.given).items():
                 todo = [run for run in runs if run.key not in done]
                 if not todo:
                     continue
-                drawn = draw(plan.protocol, source, shots, seed)
+                drawn, elsewhere = exam.drawn(shots, seed), exam.elsewhere(shots, seed)
                 tasks: dict[tuple[bool, bool], FewShotTask] = {}
                 for run in todo:
                     with file.claim(run.key) as mine:
@@ -110,12 +111,13 @@ def _work(plan: Plan, sources: list[Source], file: ResultsFile, tell: Callable[[
                         # Somebody may have ended it between our reading and our claim.
                         if run.key in file.read().runs:
                             continue
-                        seen = source.seen_by(run.method, dict(run.settings))
+                        seen = exam.learnt_from.seen_by(run.method, dict(run.settings))
                         kind = seen.before_projection, seen.corrected
                         if kind not in tasks:
                             tasks[kind] = task_of(seen, drawn, plan.select)
-                        row = run_once(run, seen, drawn, tasks[kind])
-                        file.add(source.to_json())
+                        row = run_once(run, seen, drawn, tasks[kind], elsewhere)
+                        for source in exam.given:
+                            file.add(source.to_json())
                         file.add(row)
                         made = True
                     tell()
@@ -159,6 +161,6 @@ def _worker(plan: Plan, out: Path) -> None:
             sys.exit(1)
 
     try:
-        _work(plan, plan.sources(), ResultsFile(out), stop_alone)
+        _work(plan, plan.exams(), ResultsFile(out), stop_alone)
     except HandfulError as error:
         sys.exit(f"handful: {error}")

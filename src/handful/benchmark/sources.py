@@ -48,6 +48,7 @@ class Source:
         pictures: the images themselves; a features file has none.
         correction: of the encoder; part of the digest.
         corrected: whether images are seen in both spaces.
+        rows: of a part of a source: where its images are in the whole.
     """
 
     name: str
@@ -61,6 +62,11 @@ class Source:
     pictures: Pictures | None = None
     correction: Correction | None = None
     corrected: bool = False
+    rows: npt.NDArray[np.int64] | None = None
+
+    def in_whole(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where some of its images are in the whole source, if it is a part of one."""
+        return rows if self.rows is None else self.rows[rows]
 
     def lacks(self, method: str, settings: Mapping[str, Any] | None = None) -> str:
         """Return why a method cannot run on this source, in a sentence; nothing if it can.

@@ -55,6 +55,14 @@ def run(
     correction: CorrectionOption = None,
     templates: TemplateOption = None,
     prompts: PromptsOption = None,
+    test_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of shift and transfer: features or images to test on; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,7 +79,11 @@ def run(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="coop|whu", help="Left out: coop.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="coop, whu, base-to-new, shift or transfer; left out: coop.",
+            show_default=False,
+        ),
     ] = None,
     select: Annotated[
         str | None,
@@ -101,6 +113,7 @@ def run(
         "correction": None if correction is None else str(correction),
         "templates": tuple(templates) if templates else None,
         "prompts": None if prompts is None else str(prompts),
+        "test_on": tuple(test_on) if test_on else None,
         "methods": words(methods) if methods else None,
         "shots": numbers(shots, "shots") if shots else None,
         "seeds": numbers(seeds, "seeds") if seeds else None,

@@ -31,6 +31,8 @@ def render(summary: Summary, interval: Interval) -> str:
 def _text(value: Any) -> Any:
     if isinstance(value, list):
         return ";".join(map(str, value))
+    if isinstance(value, dict):
+        return ";".join(f"{name}={_text(one)}" for name, one in value.items())
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.8g}" if isinstance(value, float) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from handful.benchmark.exam import BASE_TO_NEW
 from handful.benchmark.render.words import Interval, listed, shots_in_words
 from handful.benchmark.significance import LEVEL, PairedTest
 from handful.benchmark.summary import Summary, Table
@@ -42,6 +43,7 @@ def footnotes(table: Table, summary: Summary) -> list[str]:
             "‡: not chosen by cv but the documented defaults (fixed), because no image could be"
             " held out, or the method trains inside the encoder."
         )
+    found += _elsewhere(table)
     if table.uncounted:
         found.append(
             "Runs of other seeds are not counted, so that all methods stand on the same draws:"
@@ -77,6 +79,27 @@ def legend(summary: Summary) -> list[str]:
         told = dict.fromkeys(text for one in beside.values() for text in one.about)
         codes = [f"{label}: {', '.join(one.code)}" for label, one in beside.items()]
         found.append(f"Published code: {' '.join(told)} What was run: {'; '.join(codes)}.")
+    return found
+
+
+def _elsewhere(table: Table) -> list[str]:
+    tests = [(row["method"], test) for row in table.rows for test in row.get("tests", ())]
+    found = []
+    if tests and table.protocol == BASE_TO_NEW:
+        found.append(
+            "Columns of shots, average and what follows from them: the first half of the classes"
+            " (base), among themselves. new: the other half, among themselves. harmonic mean: of"
+            " the two means."
+        )
+    elif tests:
+        found.append(
+            "Columns of shots, average and what follows from them: images of the source itself."
+        )
+    if any(test["by"] != method for method, test in tests):
+        found.append(
+            "§: the method has nothing for classes that it did not see; their zero-shot rows"
+            " answered."
+        )
     return found
 
 

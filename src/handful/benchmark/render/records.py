@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from handful.benchmark.column import Figure
+from handful.benchmark.elsewhere_columns import elsewhere_columns
 from handful.benchmark.significance import PairedTest
 from handful.benchmark.summary import Table
 
@@ -42,8 +44,14 @@ def records(table: Table) -> Iterator[dict[str, Any]]:
                 "negative_log_likelihood": figure.negative_log_likelihood,
                 "calibration_error": figure.calibration_error,
                 "fit_seconds": figure.fit_seconds,
+                "elsewhere": _elsewhere(figure, table.protocol),
                 "runs": [row["key"] for row in figure.rows],
             }
+
+
+def _elsewhere(figure: Figure, protocol: str) -> dict[str, float]:
+    columns = elsewhere_columns({"": figure}, protocol)
+    return {name: of[""].mean for name, of in columns.items()}
 
 
 def _test(name: str, test: PairedTest | None) -> dict[str, Any]:

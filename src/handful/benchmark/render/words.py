@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from handful.benchmark.column import Figure
+from handful.benchmark.elsewhere_columns import elsewhere_columns, from_names_alone
 from handful.benchmark.summary import Line, Summary, Table
 
 __all__ = ["Entry", "Grid", "Interval", "grids", "heading", "listed", "shots_in_words"]
@@ -71,7 +72,7 @@ def _spread(figure: Figure, interval: Interval) -> float | None:
 
 
 def grids(table: Table, summary: Summary, interval: Interval) -> list[Grid]:
-    """Return the main grid, and one of published code where there is any."""
+    """Return the main grid, those of tests elsewhere, and one of published code, as there are."""
     if not table.lines:
         return []
 
@@ -91,6 +92,7 @@ def grids(table: Table, summary: Summary, interval: Interval) -> list[Grid]:
         ("p", None, p),
     ]
     found = [_grid("", columns, table.lines)]
+    found += [grid for k in table.shots if (grid := _elsewhere(table, k, interval))]
     beside = [
         line
         for line in table.lines
@@ -101,6 +103,25 @@ def grids(table: Table, summary: Summary, interval: Interval) -> list[Grid]:
         published = [(shots_in_words(k) if k else "average", k, _published) for k in shots]
         found.append(_grid("Published code (ours minus it, in points)", published, beside))
     return found
+
+
+def _elsewhere(table: Table, k: int, interval: Interval) -> Grid | None:
+    figures = {line.label: line.cells[k] for line in table.lines if k in line.cells}
+    columns = elsewhere_columns(figures, table.protocol)
+
+    def entry(name: str, label: str) -> Entry:
+        figure = columns[name][label]
+        found = _accuracy(figure, interval)
+        return replace(found, text=f"{found.text}§") if from_names_alone(figure, name) else found
+
+    if not columns:
+        return None
+    return Grid(
+        f"Tested elsewhere, {shots_in_words(k)}",
+        tuple(columns),
+        (k,) * len(columns),
+        tuple((label, tuple(entry(name, label) for name in columns)) for label in figures),
+    )
 
 
 def _grid(
