@@ -41,6 +41,8 @@ def advice(**changes: Any) -> str:
         "counts_": (30, 20, 50),
         "classes_": ("a", "b", "c"),
         "gathered_": SimpleNamespace(unused=unused),
+        "encoder": None,
+        "correction": None,
         **changes,
     }
     return next_step(SimpleNamespace(**known), "my images", "my model")  # type: ignore[arg-type]
@@ -52,7 +54,13 @@ def test_the_one_most_useful_next_step() -> None:
         "test it on images that it has not seen: handful evaluate 'my model' OTHERS"
     )
     assert advice(method="zero-shot", estimate_=ZERO_SHOT).endswith(f": {fit}")
-    assert advice(unused=7) == f"learn from the other 7 images, too: {fit}"
+    learn = "learn from the other 7 images, too: "
+    assert advice(unused=7, method="best") == learn + fit
+    assert advice(unused=7) == f"{learn}{fit} --method tip-adapter"
+    assert advice(unused=7, encoder=["lite", "dir:a b"], correction="c d.safetensors") == (
+        f"{learn}handful fit 'my images' --encoder lite --encoder 'dir:a b' --out NEW --method "
+        "tip-adapter --correction 'c d.safetensors'"
+    )
     assert "second image per class" in advice(estimate_=None, counts_=(1, 1, 1))
     assert advice(zero_shot_=replace(ZERO_SHOT, accuracy=0.96)).endswith(
         f"{fit} --method zero-shot"

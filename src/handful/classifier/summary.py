@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from handful.classifier.card import calibration_in_words, in_words
 from handful.classifier.correction import told_of
 from handful.classifier.tuned import is_tuning
 from handful.datasets.names import readable
-from handful.encoders.joint import split_specs
+from handful.encoders.joint import specs_of, split_specs
+from handful.methods.registry import DEFAULT_METHOD
 from handful.tuning import registry as tunings
 
 if TYPE_CHECKING:
@@ -132,11 +134,12 @@ def _short(value: Any) -> str:
 def next_step(classifier: FewShotClassifier, images: str, out: str) -> str:
     """Return the one most useful next step."""
     estimate, zero_shot = classifier.estimate_, classifier.zero_shot_
-    again = f"handful fit {shlex.quote(images)} --out NEW"
+    again = f"handful fit {shlex.quote(images)} {_named(classifier)}--out NEW"
     if classifier.method == "zero-shot":
         return f"learn from the images, too: {again}"
     if classifier.gathered_ is not None and classifier.gathered_.unused:
-        return f"learn from the other {classifier.gathered_.unused} images, too: {again}"
+        unused, alike = classifier.gathered_.unused, _method(classifier)
+        return f"learn from the other {unused} images, too: {again}{alike}"
     if estimate is None and is_tuning(classifier.method):
         return "add validation images: then the accuracy can be measured"
     if estimate is None:
@@ -147,3 +150,16 @@ def next_step(classifier: FewShotClassifier, images: str, out: str) -> str:
         fewest = min(zip(classifier.counts_, classifier.classes_, strict=True))
         return f"add images, first of '{fewest[1]}' ({fewest[0]} now), and fit again"
     return f"test it on images that it has not seen: handful evaluate {shlex.quote(out)} OTHERS"
+
+
+def _named(classifier: FewShotClassifier) -> str:
+    """Return the encoders as flags, where they were named."""
+    return "".join(f"--encoder {shlex.quote(spec)} " for spec in specs_of(classifier.encoder))
+
+
+def _method(classifier: FewShotClassifier) -> str:
+    """Return the method and the correction as flags, where they are others than those of all."""
+    flags = "" if classifier.method == DEFAULT_METHOD else f" --method {classifier.method}"
+    if isinstance(classifier.correction, str | PathLike):
+        flags += f" --correction {shlex.quote(str(classifier.correction))}"
+    return flags
