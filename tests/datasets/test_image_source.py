@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handful.datasets.source import is_features_file, open_images
+from handful.datasets.source import is_features_file, open_images, short_name
 from handful.errors import InputError
 
 
@@ -82,3 +82,17 @@ def test_features_files() -> None:
     assert is_features_file(Path("CLIP.SafeTensors"))
     assert not is_features_file("photos")
     assert not is_features_file("table.csv")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("data:dtd@/sets/all", "dtd"),
+        ("coop:splits/split_zhou_DTD.json@/sets/dtd.v1/images", "split_zhou_DTD"),
+        ("photos/", "photos"),
+        ("a/table.csv", "table"),
+        ("hf:somebody/birds", "birds"),
+    ],
+)
+def test_sets_under_one_root_have_different_short_names(spec: str, name: str) -> None:
+    assert short_name(spec) == name

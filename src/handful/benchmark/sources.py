@@ -15,7 +15,7 @@ import numpy.typing as npt
 from handful.benchmark.pictures import Pictures
 from handful.classifier.correction import lacking, told_of, uses_correction
 from handful.classifier.tuned import head_kind, is_tuning
-from handful.datasets.source import open_images
+from handful.datasets.source import open_images, short_name
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError
 from handful.features.contents import Features
@@ -287,7 +287,7 @@ def images_source(
         images: a folder, a table, or another form that ``handful fit`` takes.
         encoder: encodes them and their class names.
         templates: prompt templates; None: those of the encoder.
-        name: in tables; None: the last part of ``images`` and the kind of encoder.
+        name: in tables; None: :func:`~handful.datasets.source.short_name` and the kind of encoder.
         prompts: a file of sentences about the classes.
         before_projection: whether a method works on features before the projection.
 
@@ -310,7 +310,7 @@ def images_source(
         flags += ["--prompts", prompts]
     kind = encoder.spec.partition("@")[0].rpartition("/")[2]
     return _source(
-        name or f"{Path(images).stem}, {kind}",
+        name or f"{short_name(images)}, {kind}",
         tuple(flags),
         embedded.features,
         pictures=Pictures.behind(embedded.features, encoder, prompts),

@@ -14,7 +14,7 @@ from handful.datasets.missing import exists, refuse_missing
 from handful.datasets.table import TABLES, read_table
 from handful.errors import InputError
 
-__all__ = ["is_features_file", "open_images", "open_unlabelled"]
+__all__ = ["is_features_file", "open_images", "open_unlabelled", "short_name"]
 
 FORMS = (
     "a folder of class folders, a table (.csv, .parquet) with columns image and label,"
@@ -58,6 +58,20 @@ def open_unlabelled(spec: str | Path) -> Sequence[Path]:
 def is_features_file(spec: str | Path) -> bool:
     """Return whether this names a file of features, which holds no images."""
     return str(spec).lower().endswith(".safetensors")
+
+
+def short_name(spec: str | Path) -> str:
+    """Return what images are called in tables.
+
+    It is the name of the folder, table or split file; of ``data:NAME@ROOT`` it is NAME, since many
+    data sets lie under one root.
+    """
+    text = str(spec)
+    if text.startswith("data:"):
+        return text.removeprefix("data:").partition("@")[0]
+    if text.startswith("coop:"):
+        text = text.removeprefix("coop:").partition(".json@")[0] + ".json"
+    return Path(text).stem
 
 
 def _read(text: str, to_learn: bool) -> ImageSource:
