@@ -6,8 +6,9 @@ import re
 
 __all__ = ["readable"]
 
-# A hyphen after a single letter belongs to the word: T-shirt, X-ray, e-bike.
-JOINING_HYPHEN = re.compile(r"(?<!(?<![^\W\d_])[^\W\d_])-")
+# A hyphen after a single letter belongs to the word: T-shirt, X-ray, e-bike; one beside a digit
+# too: 737-200, DC-10.
+JOINING_HYPHEN = re.compile(r"(?<!(?<![^\W\d_])[^\W\d_])(?<!\d)-(?!\d)")
 # AnnualCrop, LCDScreen; but not iPhone (one small letter first), McDonald, DVDs.
 NEW_WORD = re.compile(r"(?<=[A-Za-z][a-z])(?<!\bMc)(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 
@@ -18,8 +19,8 @@ def readable(label: str) -> str:
     Underscores become blanks. A label that has blanks then is taken to be words already;
     otherwise hyphens and changes from small to capital letters separate words.
 
-    >>> [readable(s) for s in ("solar_panel", "AnnualCrop", "measuring-tape", "T-shirt", "iPhone")]
-    ['solar panel', 'Annual Crop', 'measuring tape', 'T-shirt', 'iPhone']
+    >>> [readable(s) for s in ("solar_panel", "AnnualCrop", "measuring-tape", "T-shirt", "DC-10")]
+    ['solar panel', 'Annual Crop', 'measuring tape', 'T-shirt', 'DC-10']
     """
     words = " ".join(label.replace("_", " ").split())
     if " " not in words:
