@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from handful.datasets.images import LabelledImages
 from handful.encoders.protocol import Encoder
@@ -43,10 +43,11 @@ from handful.errors import InputError
 from handful.features.contents import Features
 from handful.features.store import FeatureStore
 from handful.progress import progress
-from handful.tuning.chance import mixed
+from handful.tuning.chance import mixed, shuffled
 from handful.tuning.correction import Correction
 from handful.tuning.correction_settings import checked_settings
 from handful.tuning.corrector import Corrector, open_corrector
+from handful.tuning.finite import check_finite
 from handful.tuning.generic_classifier import GenericClassifier
 from handful.tuning.generic_set import (
     Batches,
@@ -216,7 +217,11 @@ class _Run:
                 loss = nn.functional.cross_entropy(logits, labels[rows])
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                self._check_finite(torch.nn.utils.clip_grad_norm_(parameters, math.inf), step)
+                length = torch.nn.utils.clip_grad_norm_(parameters, math.inf)
+                check_finite(
+                    length, "the correction", step=step, steps=self.steps, lr=settings["lr"],
+                    lower="lr",
+                )  # fmt: skip
                 optimiser.step()
                 self.losses[step] = loss.detach()
                 seconds = before + time.monotonic() - began
@@ -235,19 +240,9 @@ class _Run:
         """Return the rows of each step that is still to be done."""
         orders: list[Rows] = []
         for epoch in range(done // self.per_pass, self.settings["epochs"]):
-            generator = torch.Generator().manual_seed(mixed(self.seed, _ORDER, epoch))
-            order = torch.randperm(len(self.known), generator=generator).numpy()
+            order = shuffled(len(self.known), self.seed, _ORDER, epoch)
             orders += np.split(order[: self.per_pass * self.batch], self.per_pass)
         return orders[done % self.per_pass :]
-
-    def _check_finite(self, value: Tensor, step: int) -> None:
-        # A loss that is no number has a gradient that is none.
-        if not torch.isfinite(value):
-            raise InputError(
-                f"training of the correction gave {value.item()} at step {step + 1} of"
-                f" {self.steps} (learning rate {self.settings['lr']:g}): set a lower lr, or check"
-                " the weights of the encoder."
-            )
 
     def _digest(self) -> str:
         """Return a digest of everything that the result depends on."""

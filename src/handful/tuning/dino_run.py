@@ -29,10 +29,11 @@ from handful.functional.self_distillation import (
     teacher_temperature,
 )
 from handful.progress import progress
-from handful.tuning.chance import mixed
+from handful.tuning.chance import shuffled
 from handful.tuning.corrector import Corrector
 from handful.tuning.dino_inputs import Batch, Inputs
 from handful.tuning.dino_views import GLOBAL_CROPS, view_key
+from handful.tuning.finite import check_finite
 from handful.tuning.generic_set import GenericSet
 from handful.tuning.keyed_dropout import drop_by_keys
 from handful.tuning.processes import Processes
@@ -127,8 +128,7 @@ class DinoRun:
     def _share(self, step: int) -> tuple[int, list[int]]:
         """Return the epoch of a step, and which of its images this process shows."""
         epoch, part = divmod(step, self.per_epoch)
-        generator = torch.Generator().manual_seed(mixed(self.seed, _ORDER, epoch))
-        order = torch.randperm(len(self.known), generator=generator)
+        order = shuffled(len(self.known), self.seed, _ORDER, epoch)
         return epoch, self.processes.share(order[part * self.batch :][: self.batch].tolist())
 
     def _step(
@@ -152,7 +152,10 @@ class DinoRun:
             seen += scores.sum(0)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         self.processes.add([*gradients, seen, loss])
-        self._check_finite(torch.stack([g.square().sum() for g in gradients]).sum() + loss, step)
+        together = torch.stack([g.square().sum() for g in gradients]).sum() + loss
+        check_finite(
+            together, "the correction", step=step, steps=self.steps, lr=of["lr"], lower="lr"
+        )
         for gradient in gradients:  # each by itself, as published
             length = torch.linalg.vector_norm(gradient)
             gradient.mul_((of["clip"] / (length + 1e-6)).clamp_max(1))
@@ -211,15 +214,6 @@ class DinoRun:
     def told(self) -> list[float]:
         """Return the mean loss of each epoch."""
         return [round(float(part.mean()), 4) for part in torch.split(self.losses, self.per_epoch)]
-
-    def _check_finite(self, value: Tensor, step: int) -> None:
-        # A loss that is no number has a gradient that is none.
-        if not torch.isfinite(value).all():
-            raise InputError(
-                f"training of the correction gave {value.item()} at step {step + 1} of"
-                f" {self.steps} (learning rate {self.settings['lr']:g}): set a lower lr, or check"
-                " the weights of the encoder."
-            )
 
     def _digest(self) -> str:
         """Return a digest of everything that the result depends on."""

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from handful.encoders.protocol import Encoder
 from handful.encoders.views import CENTRE, random_views
-from handful.errors import InputError
 from handful.features.store import FeatureStore
 from handful.progress import Advance, progress
-from handful.tuning.chance import mixed
+from handful.tuning.chance import mixed, shuffled
+from handful.tuning.finite import check_finite
 from handful.tuning.images import TrainingImages
 from handful.tuning.resume import Checkpoint, Reached
 from handful.tuning.trained import Trained, copied, put
@@ -171,8 +171,7 @@ class _Loop:
 
     def _pass(self, epoch: int, optimiser: torch.optim.Optimizer, advance: Advance) -> None:
         n = len(self.labels)
-        generator = torch.Generator().manual_seed(mixed(self.seed, _ORDER, epoch))
-        order = torch.randperm(n, generator=generator).numpy()
+        order = shuffled(n, self.seed, _ORDER, epoch)
         batch, parameters = self.recipe.batch, list(self.parameters.values())
         self.tuned.train()
         for part in range(self.per_pass):
@@ -187,7 +186,6 @@ class _Loop:
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             longest = self.recipe.gradient_norm or math.inf
-            # A loss that is no number has a gradient that is none.
             self._check_finite(torch.nn.utils.clip_grad_norm_(parameters, longest), step)
             for group in optimiser.param_groups:
                 group["lr"] = self.recipe.rate(epoch, step, self.steps)
@@ -215,12 +213,7 @@ class _Loop:
         return reached.epoch == self.passes or tired
 
     def _check_finite(self, value: Tensor, step: int) -> None:
-        if not torch.isfinite(value):
-            raise InputError(
-                f"training of {self.tuning.name} gave {value.item()} at step {step + 1} of "
-                f"{self.steps} (learning rate {self.recipe.lr:g}): set a lower learning rate, or "
-                "check the weights of the encoder."
-            )
+        check_finite(value, self.tuning.name, step=step, steps=self.steps, lr=self.recipe.lr)
 
     def _digest(self) -> str:
         """Return a digest of everything that the result depends on."""
