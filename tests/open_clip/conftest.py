@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_open_clip import ARCHITECTURES, word_tokenizer
+from tiny_open_clip import ARCHITECTURES, CONFIG, WEIGHTS, word_tokenizer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,6 +81,36 @@ def weights(open_clip: Any, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         return made[arch]
 
     return file
+
+
+@pytest.fixture(scope="session")
+def build(open_clip: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Write a model of any architecture, with random weights that a training can start from.
+
+    Returns:
+        Its spec.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    def spec(config: dict[str, Any]) -> str:
+        folder = tmp_path_factory.mktemp("model")
+        (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+        torch.manual_seed(0)
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor += 0.1 * torch.randn_like(tensor)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # the mean over all that it sees
+        if isinstance(config["vision_cfg"]["layers"], list):
+            side = config["vision_cfg"]["image_size"]
+            model.train().visual(torch.randn(16, 3, side, side))
+        save_file({n: t.contiguous() for n, t in model.state_dict().items()}, folder / WEIGHTS)
+        return f"open_clip:local-dir:{folder}"
+
+    return spec
 
 
 @pytest.fixture(scope="session")

@@ -96,9 +96,10 @@ class ClipLora(Tuning):
             output=self.output,
             seed=seed,
         )
-        # The name as transformers wants it: hf:NAME and dir:FOLDER are our words.
-        name = towers.spec.partition(":")[2].partition("?")[0]
-        model.peft_config["default"].base_model_name_or_path = name or towers.spec
+        # The name as transformers wants it: hf: and dir: are our words, and it knows no others.
+        kind, _, name = towers.spec.partition(":")
+        known = name.partition("?")[0] if kind in ("hf", "dir") else towers.spec
+        model.peft_config["default"].base_model_name_or_path = known
         return LowRank(towers, prompts, model, set(trained))
 
 

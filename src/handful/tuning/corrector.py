@@ -170,7 +170,7 @@ def open_corrector(
     own = {name: settings[name] for name in ("width", "scale", "dropout")}
     if form == "projection":
         return ProjectionCorrector(dim, **own, seed=seed)
-    if towers is None or towers.image is None:
+    if towers is None or towers.image is None or not len(towers.image.blocks):
         what = "a features file" if towers is None else f"the encoder {towers.spec}"
         raise InputError(
             f"the form 'blocks' of a correction lies inside a vision transformer, and {what} has"

@@ -10,6 +10,8 @@ Where we differ from the papers, and why:
 - CLIP-Adapter's Table 10 stops early "for the highest accuracy", on data that it does not name.
   Here the pass that was best on validation images is kept; without them, the last step.
 - In that table an adapter is trained along with the towers; here it is not.
+- Batch norms, which only a ResNet has, keep the means and variances of the pre-trained model, as in
+  evaluation; their weights and biases are trained.
 - WiSE-FT was made for full data sets; the recipe above is for few images. Its head is the class
   embeddings, which are those of the text tower here.
 """
@@ -146,7 +148,7 @@ def _recipe(lr: float, steps: int, views: int, patience: int | None) -> TuningRe
 
 
 def _whole(towers: Towers, prompts: Prompts, tower: str) -> Tuned:
-    trained = sides(towers, tower)
+    trained = sides(towers, tower, blocks=False)
     for part in trained.values():
         part.requires_grad_(True)
     image_from = PIXELS if "image" in trained else None

@@ -41,11 +41,11 @@ class Tokens:
 
 
 class ImageTower(nn.Module):
-    """A vision transformer.
+    """A vision transformer, or a network without blocks.
 
     ``tower.leave(tower.through(tower.enter(pixels)))`` is what the encoder's ``encode_images``
     gives. States are ``(N, P, width)``: P places, one for each patch and, in CLIP, a first one for
-    the picture.
+    the picture. What they are in a network without blocks, it says itself.
 
     Attributes:
         width: of the states.
@@ -58,7 +58,7 @@ class ImageTower(nn.Module):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The transformer blocks, first to last."""
+        """The transformer blocks, first to last; none in a ResNet."""
         raise NotImplementedError
 
     def enter(self, pixels: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class Towers(nn.Module):
     """The opened towers of one encoder.
 
     Attributes:
-        image: None where the image tower is no transformer, as that of ``lite``.
+        image: None where the image tower cannot be trained, as that of ``lite``.
         text: the text tower.
         logit_scale: s, a constant.
         dim: width D of the features.
@@ -196,7 +196,8 @@ def open_towers(encoder: Encoder) -> Towers:
     """Return a copy of an encoder's towers, opened up.
 
     Args:
-        encoder: CLIP or SigLIP of ``transformers`` (``hf:``, ``dir:``), or ``lite``.
+        encoder: CLIP or SigLIP of ``transformers`` (``hf:``, ``dir:``), CLIP of ``open_clip``, or
+            ``lite``.
 
     Returns:
         in float32 and evaluation mode, on the encoder's device; nothing asks for a gradient, and
@@ -217,10 +218,16 @@ def open_towers(encoder: Encoder) -> Towers:
 
         image, text = open_checkpoint(given)
         device = given.device
+    elif isinstance(given, TwoTowerEncoder) and _package_kind(given):
+        from handful.tuning.towers_open_clip import open_package
+
+        image, text = open_package(given)
+        device = given.device
     else:
         raise InputError(
             f"the encoder {encoder.spec} cannot be opened up, so that nothing inside it can be"
-            " trained: use a CLIP or SigLIP model of transformers (hf:NAME or dir:FOLDER), or a"
+            " trained: use a CLIP or SigLIP model of transformers (hf:NAME or dir:FOLDER), a CLIP"
+            " of OpenAI's kind (open_clip:RN50/openai, open_clip:ViT-B-16/openai, …), or a"
             " method that works on its features."
         )
     towers = Towers(
@@ -239,9 +246,17 @@ def open_towers(encoder: Encoder) -> Towers:
 def has_image_blocks(encoder: Encoder) -> bool:
     """Whether :func:`open_towers` finds blocks in the image tower."""
     given: Any = encoder
-    return isinstance(given, TwoTowerEncoder) and _family(given) in FAMILIES
+    return isinstance(given, TwoTowerEncoder) and (
+        _family(given) in FAMILIES or _package_kind(given) == "transformer"
+    )
 
 
 def _family(encoder: TwoTowerEncoder) -> str:
     model = getattr(encoder.text_tower, "model", None)
     return str(getattr(getattr(model, "config", None), "model_type", ""))
+
+
+def _package_kind(encoder: TwoTowerEncoder) -> str | None:
+    from handful.tuning.towers_open_clip import image_kind
+
+    return image_kind(encoder)

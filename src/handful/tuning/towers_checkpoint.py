@@ -34,8 +34,8 @@ class _Images(ImageTower):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model.vision_model
-        self.width = model.config.vision_config.hidden_size
-        self.patch = model.config.vision_config.patch_size
+        self.width = self.model.config.hidden_size
+        self.patch = self.model.config.patch_size
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -91,7 +91,7 @@ class _CheckpointText(TextTower):
         super().__init__()
         self.model = texts.model.text_model
         self._texts = texts
-        self.width = texts.model.config.text_config.hidden_size
+        self.width = self.model.config.hidden_size
         self.context = texts.context
 
     @property
@@ -153,7 +153,7 @@ class ClipText(_CheckpointText):
     def __init__(self, texts: CheckpointTexts) -> None:
         super().__init__(texts)
         self.projection = texts.model.text_projection
-        self._end: int = texts.model.config.text_config.eos_token_id
+        self._end: int = self.model.config.eos_token_id
 
     def _ends(self, ids: Tensor) -> Tensor:
         if self._end == LEGACY_END:

@@ -103,6 +103,15 @@ class TunedEncoder:
         own = type(self.tuned).image_features is not Tuned.image_features
         return self if own or self.tuned.image_from is not None else self.base
 
+    @property
+    def reads_as(self) -> Encoder:
+        """The encoder of texts: the base where nothing in the text tower was trained.
+
+        What is learnt of the classes alone, such as context tokens, is no part of the tower.
+        """
+        own = type(self.tuned).class_embeddings is Tuned.class_embeddings
+        return self if own and self.tuned.trains_text else self.base
+
     def trained_parameters(self) -> int:
         """Return how many numbers an optimiser set."""
         return sum(p.numel() for p in self.tuned.trained().values())

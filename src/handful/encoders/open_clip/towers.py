@@ -9,7 +9,7 @@ import torch
 
 from handful.errors import InputError
 
-__all__ = ["ImageTower", "TextTower"]
+__all__ = ["ImageTower", "TextTower", "Tokenizer"]
 
 # Where a model keeps the last linear map of a tower: (H, D) as a parameter, (D, H) as the weight
 # of a layer.
@@ -80,34 +80,24 @@ class ImageTower:
         return self._tower.unprojected(pixels)
 
 
-class TextTower:
-    """Turns texts into features. Every text is padded to the model's full context length.
+class Tokenizer:
+    """A tokenizer of open_clip.
 
     Args:
-        model: the model.
-        tokenizer: from open_clip, texts to ids ``(M, L)``.
-        name: of the model, for messages.
+        tokenizer: texts to ids ``(M, L)``, each text padded to the model's full context length.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
-        self._tower = Tower(model, "encode_text", TEXT_MAPS)
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._name = name
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        return self._tower.forward(self._tokens(texts))
+        """Return ids ``(M, L)``, padded."""
+        tokens: torch.Tensor = self._tokenizer(list(texts))
+        return tokens
 
-    def pooled(self, texts: Sequence[str]) -> torch.Tensor:
-        names = (name for name, _ in self._tower.model.named_parameters())
-        if not self._tower.map and any(name.startswith("text.proj.") for name in names):
-            raise InputError(
-                f"the text tower of open_clip:{self._name} ends in a network and not in one linear"
-                " map, so there are no states before its projection: use another model."
-            )
-        return self._tower.unprojected(self._tokens(texts))
-
-    def token_ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer([text])[0].tolist()
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of one text, start and end tokens included, padding left out."""
+        ids: list[int] = self([text])[0].tolist()
         # The tokenizers of transformers tell; open_clip's own pads with 0, which is no end token.
         inner = getattr(self._tokenizer, "tokenizer", None)
         padding, end = getattr(inner, "pad_token_id", 0), getattr(inner, "eos_token_id", None)
@@ -118,6 +108,40 @@ class TextTower:
             length += 1
         return ids[:length]
 
+
+class TextTower:
+    """Turns texts into features. Every text is padded to the model's full context length.
+
+    Args:
+        model: the model.
+        tokenizer: from open_clip, texts to ids ``(M, L)``.
+        name: of the model, for messages.
+
+    Attributes:
+        model: the model, both of its towers.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model = model
+        self.tokenizer = Tokenizer(tokenizer)
+        self._tower = Tower(model, "encode_text", TEXT_MAPS)
+        self._name = name
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        return self._tower.forward(self._tokens(texts))
+
+    def pooled(self, texts: Sequence[str]) -> torch.Tensor:
+        names = (name for name, _ in self.model.named_parameters())
+        if not self._tower.map and any(name.startswith("text.proj.") for name in names):
+            raise InputError(
+                f"the text tower of open_clip:{self._name} ends in a network and not in one linear"
+                " map, so there are no states before its projection: use another model."
+            )
+        return self._tower.unprojected(self._tokens(texts))
+
+    def token_ids(self, text: str) -> list[int]:
+        return self.tokenizer.ids(text)
+
     def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        tokens: torch.Tensor = self._tokenizer(list(texts))
-        return tokens.to(self._tower.model.logit_scale.device)
+        return self.tokenizer(texts).to(self.model.logit_scale.device)
