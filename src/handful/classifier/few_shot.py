@@ -379,7 +379,7 @@ class FewShotClassifier:
             return
         paths = [Path(images)] if isinstance(images, str | Path) else [Path(i) for i in images]
         chunks = stream_images(
-            self._own_encoder(), paths, store=self._open_store(), strict=strict, label="predicting"
+            self.own_encoder(), paths, store=self._open_store(), strict=strict, label="predicting"
         )
         for chunk, encoded in chunks:
             yield [str(chunk[row]) for row in encoded.kept], encoded.features[:, 0], encoded
@@ -416,7 +416,7 @@ class FewShotClassifier:
                 raise InputError(f"{name} has validation images only: none to evaluate on.")
         columns = columns_of(images, self.classes_)
         encoded = encode_images(
-            self._own_encoder(), images.paths, store=self._open_store(), strict=self.strict
+            self.own_encoder(), images.paths, store=self._open_store(), strict=self.strict
         )
         labels = columns[images.labels[encoded.kept]]
         if not len(labels):
@@ -517,8 +517,13 @@ class FewShotClassifier:
             self._corrected = corrected(encoder, self.correction_)
         return self._corrected
 
-    def _own_encoder(self) -> Encoder:
-        """Return the encoder learnt with, or refuse: another one would answer silently wrong."""
+    def own_encoder(self) -> Encoder:
+        """Return the encoder learnt with, trained or corrected where it is.
+
+        Raises:
+            InputError: it is another one now, whose answers would be silently wrong, or none is
+                known.
+        """
         identity = self.encoder_
         assert identity is not None
         if identity.fingerprint is None and self.encoder is None:

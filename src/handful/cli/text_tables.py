@@ -11,19 +11,15 @@ from handful.cli.output import print_json, print_table, say
 if TYPE_CHECKING:
     from handful.benchmark.text_table import TextTable
 
-__all__ = ["show"]
+__all__ = ["show", "write"]
 
 
 def show(tables: Sequence[TextTable], out: Path | None, force: bool, as_json: bool) -> None:
     """Print tables, or write them in Markdown."""
     from dataclasses import asdict
 
-    from handful.benchmark.text_table import markdown
-    from handful.paths import new_file
-
     if out is not None:
-        with new_file(out, overwrite=force) as path:
-            path.write_text(markdown(tables), "utf-8")
+        write(tables, out, force)
     if as_json:
         print_json({"tables": [asdict(one) for one in tables], "out": str(out) if out else None})
     elif out is not None:
@@ -36,3 +32,12 @@ def show(tables: Sequence[TextTable], out: Path | None, force: bool, as_json: bo
             say()
             say(one.note)
             say()
+
+
+def write(tables: Sequence[TextTable], out: Path, force: bool) -> None:
+    """Write tables in Markdown."""
+    from handful.benchmark.text_table import markdown
+    from handful.paths import new_file
+
+    with new_file(out, overwrite=force) as path:
+        path.write_text(markdown(tables), "utf-8")

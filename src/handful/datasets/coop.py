@@ -6,14 +6,14 @@ https://github.com/KaiyangZhou/CoOp, DATASETS.md.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handful.datasets.images import ImageSource, LabelledImages
-from handful.datasets.missing import file_size, refuse_missing, refuse_missing_images
+from handful.datasets.json_file import read_json
+from handful.datasets.missing import refuse_missing, refuse_missing_images
 from handful.errors import InputError
 
 __all__ = ["read_split"]
@@ -60,13 +60,7 @@ def read_split(split: Path, root: Path, *, check_files: bool = True) -> ImageSou
 
 
 def _lists(split: Path) -> dict[str, list[Triple]]:
-    file_size(split, f"a CoOp split file {FORM}", MAX_BYTES)
-    try:
-        content = json.loads(split.read_bytes())
-    except OSError as error:
-        raise InputError(f"{split} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{split} is not JSON ({error}): expected {FORM}.") from error
+    content = read_json(split, "a CoOp split file", FORM, MAX_BYTES)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(word, []), list) for word in ("train", "val", "test")
     ):

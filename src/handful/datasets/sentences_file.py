@@ -14,7 +14,7 @@ from typing import Any
 from handful.datasets.missing import refuse_missing
 from handful.errors import InputError
 
-__all__ = ["check_sentences", "read_sentences"]
+__all__ = ["check_sentence", "check_sentences", "read_sentences"]
 
 FORM = '{"class": ["sentence", …], …}'
 MAX_BYTES = 64 * 2**20  # ten times CuPL's file for the 1,000 classes of ImageNet
@@ -95,18 +95,30 @@ def _sentences(key: Any, value: Any, name: str) -> tuple[str, ...]:
             f"{name}, '{key}', has {len(value):,} sentences: a class may have {MAX_SENTENCES:,}."
         )
     for number, sentence in enumerate(value, start=1):
-        where = f"{name}, sentence {number} of '{key}',"
-        if not isinstance(sentence, str) or not sentence.strip():
-            raise InputError(f"{where} is {sentence!r:.80}: expected a text that is not empty.")
-        if len(sentence) > MAX_LETTERS:
-            raise InputError(
-                f"{where} has {len(sentence):,} letters: a sentence may have {MAX_LETTERS:,}, and "
-                "of those no text tower reads all; cut it into several."
-            )
-        try:
-            sentence.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{where} is not readable text ({sentence[error.start]!r}): write it again."
-            ) from error
+        check_sentence(sentence, f"{name}, sentence {number} of '{key}',")
     return tuple(value)
+
+
+def check_sentence(sentence: Any, where: str) -> None:
+    """Refuse what no text tower can read.
+
+    Args:
+        sentence: anything that stands where a sentence is expected.
+        where: the place, to begin the message with.
+
+    Raises:
+        InputError: no text, empty, too long, or not to be written in UTF-8.
+    """
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise InputError(f"{where} is {sentence!r:.80}: expected a text that is not empty.")
+    if len(sentence) > MAX_LETTERS:
+        raise InputError(
+            f"{where} has {len(sentence):,} letters: a sentence may have {MAX_LETTERS:,}, and "
+            "of those no text tower reads all; cut it into several."
+        )
+    try:
+        sentence.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where} is not readable text ({sentence[error.start]!r}): write it again."
+        ) from error

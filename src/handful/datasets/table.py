@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +15,24 @@ from handful.datasets.missing import refuse_missing, refuse_missing_images
 from handful.datasets.parquet_rows import parquet_header, parquet_rows
 from handful.errors import InputError
 
-__all__ = ["TABLES", "read_table"]
+__all__ = ["TABLES", "Cells", "read_table", "table_cells"]
 
 TABLES = (".csv", ".parquet")
-COLUMNS = ("image", "label", "split", "group")
 MAX_ROWS = 5_000_000  # about 5 GB of memory: what is larger is no table of labels
+
+
+class Cells(NamedTuple):
+    """The chosen cells of a table.
+
+    Attributes:
+        unit: what a row is called in this format: line or row.
+        rows: number and cells of each.
+        has: for each of the chosen columns whether the table has it; its cells are empty if not.
+    """
+
+    unit: str
+    rows: Iterator[tuple[int, tuple[str, ...]]]
+    has: tuple[bool, ...]
 
 
 class _Row(NamedTuple):
@@ -49,14 +62,9 @@ def read_table(table: Path, *, to_learn: bool = True) -> ImageSource:
             that does not exist, no rows; where ``to_learn``, only one class or a class without
             training images.
     """
-    refuse_missing(table, "a table with columns image and label")
-    if table.suffix.lower() == ".parquet":
-        unit, columns = "row", _columns(table, parquet_header(table))
-        rows = _rows(table, unit, columns, parquet_rows(table, columns))
-    else:
-        unit, columns = "line", _columns(table, csv_header(table))
-        rows = _rows(table, unit, columns, csv_rows(table, columns))
-    _refuse_repeated(table, unit, rows)
+    cells = table_cells(table, ("image", "label"), ("split", "group"))
+    rows = _rows(table, cells)
+    _refuse_repeated(table, cells.unit, rows)
     refuse_missing_images([row.path for row in rows], table, table.parent)
     names = tuple(sorted({row.label for row in rows}))
     label_of = {name: label for label, name in enumerate(names)}
@@ -79,33 +87,64 @@ def read_table(table: Path, *, to_learn: bool = True) -> ImageSource:
     )
 
 
-def _columns(table: Path, header: Sequence[str]) -> list[int | None]:
-    """Return where in the header each of ``COLUMNS`` stands."""
+def table_cells(table: Path, needed: Sequence[str], others: Sequence[str]) -> Cells:
+    """Return the cells of some columns of a table, CSV or Parquet.
+
+    Args:
+        table: the file.
+        needed: names of columns that it must have, in small letters.
+        others: of columns that it may have.
+
+    Raises:
+        InputError: missing, too large, of another format, or without a column that is needed;
+            while they are read, that a row is none or that there are too many.
+    """
+    refuse_missing(table, f"a table with columns {' and '.join(needed)}")
+    if table.suffix.lower() == ".parquet":
+        columns = _columns(table, parquet_header(table), needed, others)
+        unit, rows = "row", parquet_rows(table, columns)
+    else:
+        columns = _columns(table, csv_header(table), needed, others)
+        unit, rows = "line", csv_rows(table, columns)
+    has = tuple(column is not None for column in columns)
+    return Cells(unit, _no_more(table, rows), has)
+
+
+def _no_more(
+    table: Path, rows: Iterator[tuple[int, tuple[str, ...]]]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for count, row in enumerate(rows, start=1):
+        if count > MAX_ROWS:
+            raise InputError(f"{table} has too many rows: a table may have {MAX_ROWS:,}.")
+        yield row
+
+
+def _columns(
+    table: Path, header: Sequence[str], needed: Sequence[str], others: Sequence[str]
+) -> list[int | None]:
+    """Return where in the header each of the names stands."""
     names = [cell.strip().lower() for cell in header]
-    if missing := [name for name in ("image", "label") if name not in names]:
+    if missing := [name for name in needed if name not in names]:
         found = ", ".join(f"'{cell.strip()}'" for cell in header) or "nothing"
         used = {";": "semicolons", "\t": "tabs"}
         wrong = [word for mark, word in used.items() if len(header) == 1 and mark in header[0]]
         hint = f"separate the cells with commas, not {wrong[0]}" if wrong else "name the columns"
         raise InputError(
-            f"{table} has no column '{missing[0]}' (found {found}): {hint}, as in image,label."
+            f"{table} has no column '{missing[0]}' (found {found}): {hint}, as in"
+            f" {','.join(needed)}."
         )
-    for name in COLUMNS:
+    wanted = (*needed, *others)
+    for name in wanted:
         if names.count(name) > 1:
             raise InputError(f"{table} has two columns '{name}': remove or rename one.")
-    return [names.index(name) if name in names else None for name in COLUMNS]
+    return [names.index(name) if name in names else None for name in wanted]
 
 
-def _rows(
-    table: Path,
-    unit: str,
-    columns: Sequence[int | None],
-    cells: Iterable[tuple[int, tuple[str, ...]]],
-) -> list[_Row]:
-    has_split, has_group = (column is not None for column in columns[2:])
+def _rows(table: Path, cells: Cells) -> list[_Row]:
+    unit, (*_, has_split, has_group) = cells.unit, cells.has
     folder = str(table.parent)
     rows: list[_Row] = []
-    for number, (image, label, word, group) in cells:
+    for number, (image, label, word, group) in cells.rows:
         if not (image and label):
             raise InputError(
                 f"{table}, {unit} {number}, has no {'label' if image else 'image'}:"
@@ -121,8 +160,6 @@ def _rows(
         # Twice as fast as pathlib's own way to join, which counts for a million rows.
         path = Path(os.path.join(folder, image))  # noqa: PTH118
         rows.append(_Row(number, path, label, split, group))
-        if len(rows) > MAX_ROWS:
-            raise InputError(f"{table} has too many rows: a table may have {MAX_ROWS:,}.")
     if not rows:
         raise InputError(f"{table} has no rows: add one {unit} per image.")
     return rows
