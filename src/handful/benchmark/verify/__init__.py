@@ -1,0 +1,1 @@
+"""Does a set-up give the published numbers, and if not, why?"""
