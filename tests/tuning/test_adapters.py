@@ -217,10 +217,10 @@ def test_the_text_tower_of_lite(pictures: TrainingImages, name: str) -> None:
 @every_method
 def test_the_recipe(name: str) -> None:
     """As the pages say: AdamW 1e-3, weight decay 0.01, 500 steps per shot, batch 32."""
-    recipe = registry.get(name)().recipe(4.0)
+    recipe = registry.get(name)().recipe(4.0, 10)
     assert (recipe.optimiser, recipe.lr, recipe.weight_decay) == ("adamw", 1e-3, 1e-2)
     assert (recipe.steps, recipe.batch, recipe.scale) == (2000, 32, (0.08, 1.0))
     assert recipe.rate(0, 0, 2000) == 1e-3
     assert recipe.rate(99, 2000, 2000) == pytest.approx(0, abs=1e-12)
     assert (recipe.views, recipe.patience) == (10, None)
-    assert registry.get(name)(views=3).recipe(1.0).views == 3  # type: ignore[call-arg]
+    assert registry.get(name)(views=3).recipe(1.0, 10).views == 3  # type: ignore[call-arg]

@@ -51,8 +51,8 @@ def quick(name: str, steps: int = 8, **settings: Any) -> Tuning:
     kind = registry.get(name)
 
     class Quick(kind):  # type: ignore[misc, valid-type]
-        def recipe(self, shots: float) -> Any:
-            found = super().recipe(shots)
+        def recipe(self, shots: float, classes: int) -> Any:
+            found = super().recipe(shots, classes)
             return replace(found, steps=steps, batch=4, views=2, warm_up=0.0, schedule="step")
 
     Quick.__init__ = kind.__init__  # type: ignore[method-assign]  # whose signature tells settings
@@ -85,7 +85,7 @@ def test_what_is_said_of_it(name: str) -> None:
     for setting in {*kind.least, *kind.most, *kind.choices, *kind.parsers} & set(settings):
         assert f"{setting}:" in f"{kind.__doc__}" or "see :class:" in f"{kind.__doc__}"
     for shots in (1, 16, 2.5):
-        recipe = method.recipe(shots)
+        recipe = method.recipe(shots, 10)
         assert recipe.steps_in_all(48) > 0
         assert recipe.rate(0, 0, 100) >= 0
 

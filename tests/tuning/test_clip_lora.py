@@ -338,7 +338,7 @@ def test_rank_zero_and_other_blocks() -> None:
 
 def test_the_recipe() -> None:
     """As published: 500 steps per shot of 32, AdamW 2e-4 to 1e-6 on a cosine, decay 0.01."""
-    recipe = ClipLora().recipe(16.0)
+    recipe = ClipLora().recipe(16.0, 10)
     assert (recipe.steps, recipe.batch, recipe.scale) == (8000, 32, (0.08, 1.0))
     assert (recipe.optimiser, recipe.weight_decay) == ("adamw", 1e-2)
     assert recipe.rate(0, 0, 8000) == 2e-4

@@ -245,9 +245,10 @@ def test_vectors_start_as_the_paper_says(encoder_of) -> None:
 def test_epochs_go_by_the_shots() -> None:
     """50/100/100/200/200 for 1/2/4/8/16."""
     method = CoOp()
-    assert [method.recipe(shots).epochs for shots in (1, 2, 4, 8, 16)] == [50, 100, 100, 200, 200]
-    assert CoOp(epochs=3).recipe(16).epochs == 3
-    recipe = method.recipe(16)
+    assert [method.recipe(shots, 10).epochs for shots in (1, 2, 4, 8, 16)] == [50, 100, 100, 200, 200]
+    assert [method.recipe(shots, 1000).epochs for shots in (1, 4, 16)] == [50, 50, 50]  # ImageNet
+    assert CoOp(epochs=3).recipe(16, 10).epochs == 3
+    recipe = method.recipe(16, 10)
     assert (recipe.optimiser, recipe.lr, recipe.momentum) == ("sgd", 0.002, 0.9)
     assert (recipe.weight_decay, recipe.batch, recipe.scale) == (5e-4, 32, (0.08, 1.0))
     assert recipe.rate(0, 0, 2000) == 1e-5

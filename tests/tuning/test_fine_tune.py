@@ -180,9 +180,9 @@ def test_saved_and_read_again(
 @every_method
 def test_the_recipe(method: type[Tuning]) -> None:
     """AdamW 1e-5, decay 0.1, 500 steps per shot up to 20,000, 5 % warm-up, gradient norm 1."""
-    recipe = method().recipe(16.0)
+    recipe = method().recipe(16.0, 10)
     assert (recipe.optimiser, recipe.weight_decay, recipe.batch) == ("adamw", 0.1, 32)
-    assert (recipe.steps, method().recipe(41.0).steps) == (8000, 20_000)
+    assert (recipe.steps, method().recipe(41.0, 10).steps) == (8000, 20_000)
     assert recipe.gradient_norm == 1.0
     assert recipe.rate(0, 0, 8000) == pytest.approx(1e-5 / 400)
     assert recipe.rate(0, 399, 8000) == pytest.approx(1e-5)

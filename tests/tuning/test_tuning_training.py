@@ -349,8 +349,8 @@ def test_the_best_pass_is_kept(
     """As if training had ended there: with a constant rate, a shorter run gives it."""
 
     class Constant(Toy):
-        def recipe(self, shots: float) -> Any:
-            return replace(super().recipe(shots), schedule="constant")
+        def recipe(self, shots: float, classes: int) -> Any:
+            return replace(super().recipe(shots, classes), schedule="constant")
 
     run = train(
         Constant(epochs=12, patience=12, lr=0.3, dropout=0.3),
@@ -440,8 +440,8 @@ def test_a_last_step_that_breaks_the_weights_is_named(
 
 
 class Last(Toy):
-    def recipe(self, shots: float) -> Any:
-        found = super().recipe(shots)
+    def recipe(self, shots: float, classes: int) -> Any:
+        found = super().recipe(shots, classes)
         return replace(found, steps=1, weight_decay=1e38, schedule="constant")
 
     def open(self, towers: Any, prompts: Any, seed: int) -> Any:
@@ -454,9 +454,9 @@ def test_gradients_are_cut(clip: Encoder, pictures: TrainingImages) -> None:
     """One step of plain SGD is lr · gradient: no longer than lr · the limit, and as long."""
 
     class Cut(Toy):
-        def recipe(self, shots: float) -> Any:
+        def recipe(self, shots: float, classes: int) -> Any:
             return replace(
-                super().recipe(shots),
+                super().recipe(shots, classes),
                 steps=1,
                 gradient_norm=1e-3,
                 weight_decay=0.0,

@@ -76,7 +76,7 @@ class _Adapters(Tuning):
     lr: float
     views: int
 
-    def recipe(self, shots: float) -> TuningRecipe:
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
         """Return the recipe for so many images per class."""
         steps = round(self.steps * shots)
         return TuningRecipe(epochs=1, steps=steps, lr=self.lr, views=self.views)

@@ -71,7 +71,7 @@ class ClipLora(Tuning):
         self.lr = lr
         self.views = views
 
-    def recipe(self, shots: float) -> TuningRecipe:
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
         """Return the published recipe for so many images per class."""
         return TuningRecipe(
             epochs=1,

@@ -38,6 +38,7 @@ __all__ = ["CoOp"]
 
 NO_WORDS = "none"
 SPREAD = 0.02  # standard deviation of the random start
+MANY_CLASSES = 1000  # of ImageNet, for which the paper has fewer epochs
 
 
 class CoOp(Tuning):
@@ -53,7 +54,7 @@ class CoOp(Tuning):
         hard_prompt: put the vectors in front of every prompt of the class, templates and sentences,
             instead of in front of its name.
         epochs: passes over the images; 0: as in the paper, 50 with one image of each class, 100
-            with fewer than 8, else 200.
+            with fewer than 8, else 200; with 1,000 classes or more, such as ImageNet's, always 50.
         lr: learning rate.
         views: random crops of each image that are shown in turn.
     """
@@ -99,10 +100,11 @@ class CoOp(Tuning):
                 " prompts have the class name where their templates have it, so leave it out."
             )
 
-    def recipe(self, shots: float) -> TuningRecipe:
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
         """Return the published recipe for so many images per class."""
+        few = shots < 2 or classes >= MANY_CLASSES
         return TuningRecipe(
-            epochs=self.epochs or (50 if shots < 2 else 100 if shots < 8 else 200),
+            epochs=self.epochs or (50 if few else 100 if shots < 8 else 200),
             lr=self.lr,
             weight_decay=5e-4,
             momentum=0.9,

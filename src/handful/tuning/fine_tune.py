@@ -68,7 +68,7 @@ class FineTune(Tuning):
         self.patience = patience
         self.views = views
 
-    def recipe(self, shots: float) -> TuningRecipe:
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
         """Return the recipe for so many images per class."""
         steps = min(round(self.steps * shots), MOST_STEPS)
         # A pass is a step at least: it never comes to so many passes.
@@ -116,7 +116,7 @@ class WiseFTTower(Tuning):
         self.lr = lr
         self.views = views
 
-    def recipe(self, shots: float) -> TuningRecipe:
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
         """Return the recipe for so many images per class: θ₁ is the last step."""
         return _recipe(self.lr, min(round(self.steps * shots), MOST_STEPS), self.views, None)
 

@@ -96,7 +96,7 @@ def train(
     """
     tuning.check_settings()
     tuned = open_tuned(tuning, encoder, prompts, seed)
-    recipe = tuning.recipe(len(images) / len(prompts.names))
+    recipe = tuning.recipe(len(images) / len(prompts.names), len(prompts.names))
     with fenced(tuned.towers.device):
         loop = _Loop(tuning, encoder, tuned, recipe, images, validation, seed, store)
         return loop.run(checkpoint)

@@ -176,8 +176,8 @@ class Tuning(Settings):
         """Return what selection searches where the settings ``given`` are fixed."""
         return cls.search.without(given)
 
-    def recipe(self, shots: float) -> TuningRecipe:
-        """Return how to train with so many images per class, on average."""
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
+        """Return how to train with so many images per class, on average, and so many classes."""
         raise NotImplementedError
 
     def open(self, towers: Towers, prompts: Prompts, seed: int) -> Tuned:
