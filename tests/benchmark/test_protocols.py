@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from handful.benchmark.one_run import Run, run_once, task_of
 from handful.benchmark.protocols import PROTOCOLS, draw
 from handful.benchmark.sources import Source, features_source
+from handful.datasets.sampling import few_shot
 from handful.errors import InputError
 from handful.features.contents import Features
 
@@ -86,6 +88,61 @@ def test_coop_without_a_test_split_leaves_validation_images_alone() -> None:
     assert drawn.validation is not None
     assert set(drawn.validation) <= set(range(12, 24))
     assert sorted([*drawn.support, *drawn.test]) == list(range(12))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shots", SHOTS)
+def test_coop_without_validation_images_takes_training_images_that_are_left(
+    shots: int, seed: int
+) -> None:
+    """ImageNet, whose validation images are its test: rules 2 and 3 of an honest protocol.
+
+    Written once more from the rule: class by class as they first appear, K of each, and with the
+    same generator min(K, 4) of each among those that are left, in their order.
+    """
+    mixed = np.random.default_rng(7)
+    labels = mixed.permutation(np.repeat([0, 1, 2], 30))
+    split = mixed.permutation(np.repeat([0, 2], [75, 15]))
+    pool = [row for row in range(90) if split[row] == 0]
+    by_class = {c: [row for row in pool if labels[row] == c] for c in labels[pool].tolist()}
+    generator = random.Random(seed)
+    support = {c: generator.sample(rows, shots) for c, rows in by_class.items()}
+    left = {c: [row for row in rows if row not in support[c]] for c, rows in by_class.items()}
+    validation = {c: generator.sample(rows, min(shots, 4)) for c, rows in left.items()}
+
+    drawn = draw("coop", source_of(labels, split), shots, seed)
+    assert drawn.support.tolist() == [row for rows in support.values() for row in rows]
+    assert drawn.validation is not None
+    assert drawn.validation.tolist() == [row for rows in validation.values() for row in rows]
+    assert drawn.test.tolist() == np.flatnonzero(split == 2).tolist()
+
+
+def test_coop_takes_what_is_left_of_small_classes() -> None:
+    counts = {0: 9, 1: 6, 2: 4}  # training images; 4 are for learning
+    labels = np.repeat([*counts, *counts], [*counts.values(), 2, 2, 2])
+    split = np.repeat([0, 2], [19, 6])
+    drawn = draw("coop", source_of(labels, split), 4, 1)
+    assert drawn.validation is not None
+    assert Counter(labels[drawn.validation].tolist()) == {0: 4, 1: 2}
+    # And where nothing is left of any class, there are none.
+    labels, split = np.tile([0, 1], 5), np.repeat([0, 2], [8, 2])
+    assert draw("coop", source_of(labels, split), 4, 1).validation is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_other_sources_draw_as_if_there_were_no_such_rule(seed: int) -> None:
+    """With validation images of its own, or without a test split: by the sampler alone."""
+    labels = np.tile([0, 1, 2], 30)
+    with_own = np.repeat([0, 1, 2], 30)
+    drawn = draw("coop", source_of(labels, with_own), 4, seed)
+    alone = few_shot(labels[:30], 4, seed, labels[30:60])
+    assert alone.validation is not None and drawn.validation is not None
+    assert drawn.support.tolist() == alone.support.tolist()
+    assert drawn.validation.tolist() == (30 + alone.validation).tolist()
+    without = draw("coop", source_of(labels), 4, seed)
+    assert without.support.tolist() == few_shot(labels, 4, seed).support.tolist()
+    assert without.validation is None
+    assert len(without.test) == 90 - 12
 
 
 def test_coop_refuses_what_it_cannot_draw() -> None:
@@ -204,9 +261,9 @@ def sources(draw_: st.DrawFn) -> Source:
     labels = np.repeat(np.arange(len(counts)), counts)
     generator = np.random.default_rng(draw_(st.integers(0, 2**32)))
     labels = generator.permutation(labels)
-    splits = draw_(st.sampled_from([1, 2, 3]))
+    splits = draw_(st.sampled_from([(0,), (0, 1), (0, 1, 2), (0, 2)]))
     # Every class has rows of every split, in this order.
-    split = np.array([np.flatnonzero(labels == c).tolist().index(i) % splits
+    split = np.array([splits[np.flatnonzero(labels == c).tolist().index(i) % len(splits)]
                       for i, c in enumerate(labels)])  # fmt: skip
     return source_of(labels, split)
 

@@ -159,6 +159,28 @@ def test_few_validation_images_are_never_refused() -> None:
     assert few_shot([0, 0, 1, 1], 2, 1).validation is None
 
 
+@given(labels_of_classes, st.integers(1, 8), st.integers(0, 2**32))
+def test_validation_from_the_rest_leaves_the_support_as_it_is(
+    labels: list[int], shots: int, seed: int
+) -> None:
+    drawn = few_shot(labels, shots, seed, on_few="keep", validation_from_rest=True)
+    assert drawn.support.tolist() == few_shot(labels, shots, seed, on_few="keep").support.tolist()
+    left = {c: min(shots, 4, max(n - shots, 0)) for c, n in Counter(labels).items()}
+    validation = [] if drawn.validation is None else drawn.validation.tolist()
+    assert Counter(labels[i] for i in validation) == Counter(left)
+    assert not {*validation} & {*drawn.support.tolist()}
+    assert (drawn.validation is None) == (sum(left.values()) == 0)
+
+
+def test_validation_images_of_their_own_are_preferred() -> None:
+    both = [
+        few_shot([0, 1] * 9, 3, 1, [0, 1] * 5, validation_from_rest=rest).validation
+        for rest in (False, True)
+    ]
+    assert both[0] is not None and both[1] is not None
+    assert both[0].tolist() == both[1].tolist()
+
+
 @pytest.mark.parametrize(("shots", "seed"), [(0, 1), (-1, 1), (1, -1)])
 def test_impossible_numbers(shots: int, seed: int) -> None:
     with pytest.raises(InputError, match="expected"):

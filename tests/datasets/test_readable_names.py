@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handful.datasets.imagenet import imagenet_classes
 from handful.datasets.names import readable
 
 
@@ -29,6 +33,8 @@ from handful.datasets.names import readable
         ("737-200", "737-200"),
         ("DC-10", "DC-10"),
         ("7-seater-van", "7-seater van"),
+        ("go-kart", "go-kart"),
+        ("polka-dotted", "polka-dotted"),
         ("DVDs", "DVDs"),
         ("McDonald", "McDonald"),
         ("2012 Mercedes-Benz E-Class Sedan", "2012 Mercedes-Benz E-Class Sedan"),
@@ -39,6 +45,20 @@ from handful.datasets.names import readable
 )
 def test_examples(label: str, words: str) -> None:
     assert readable(label) == words
+
+
+def test_names_of_imagenet_are_read_as_they_are_written() -> None:
+    for name in imagenet_classes().values():
+        assert readable(name) == name.removesuffix("_")
+
+
+def test_names_of_published_splits_are_read_as_they_are_written(shared: Path) -> None:
+    """CoOp's prompts change underscores alone."""
+    files = sorted((shared / "data" / "coop-splits").glob("split_zhou_*.json"))
+    assert len(files) == 7
+    for file in files:
+        for _, _, name in json.loads(file.read_bytes())["train"]:
+            assert readable(name) == name.replace("_", " "), file.name
 
 
 @given(st.text(min_size=1).filter(str.strip))

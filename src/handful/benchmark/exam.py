@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from handful.benchmark.elsewhere import Elsewhere
+from handful.benchmark.listing import among
 from handful.benchmark.part import part_of
 from handful.benchmark.protocols import Draw, Rows, draw
 from handful.benchmark.same_classes import columns_of
@@ -67,12 +68,12 @@ class Exam:
             InputError: too few images for it.
         """
         found = draw(self.protocol, self.source, shots, seed)
-        if (rows := self.learnt_from.rows) is None:
+        if self.learnt_from is self.source:
             return found
         base = Draw(
-            _among(rows, found.support),
-            None if found.validation is None else _among(rows, found.validation),
-            _among(rows, found.test),
+            self._in(self.learnt_from, found.support),
+            None if found.validation is None else self._in(self.learnt_from, found.validation),
+            self._in(self.learnt_from, found.test),
         )
         if not len(base.test):
             raise InputError(f"{self.source.name} has no image of its base classes for the test.")
@@ -89,11 +90,15 @@ class Exam:
     def _new(self, shots: int, seed: int) -> tuple[Elsewhere, ...]:
         found = draw(self.protocol, self.source, shots, seed)
         part = self._new_part
-        assert part.rows is not None
-        rows = _among(part.rows, found.test)
+        rows = self._in(part, found.test)
         if not len(rows):
             raise InputError(f"{self.source.name} has no image of its new classes for the test.")
         return (Elsewhere("new", part, rows, None),)
+
+    def _in(self, part: Source, positions: Rows) -> Rows:
+        """Return where images of the source are in a part of it, without those that are not."""
+        assert part.rows is not None
+        return among(part.rows, self.source.in_whole(positions))
 
     @cached_property
     def _new_part(self) -> Source:
@@ -159,8 +164,3 @@ def _refuse_known(source: Source, other: Source, rows: Rows) -> None:
             f"{known:,} test images of {other.name} are images of {source.name}: test on images"
             " that were not learnt from."
         )
-
-
-def _among(rows: Rows, positions: Rows) -> Rows:
-    """Return where positions are among sorted rows, without those that are not."""
-    return np.searchsorted(rows, positions[np.isin(positions, rows)])

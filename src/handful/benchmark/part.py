@@ -36,7 +36,8 @@ def part_of(source: Source, classes: range) -> Source:
         class_names=source.class_names[classes.start : classes.stop],
         further=tuple(further),
         pictures=None if pictures is None else _pictures(pictures, rows, classes),
-        rows=rows,
+        rows=source.in_whole(rows),
+        whole=None,
     )
 
 

@@ -10,20 +10,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from handful.benchmark.exam import OF_OTHERS, TRANSFER, Exam, of_one_encoder
+from handful.benchmark.exam import OF_OTHERS, TRANSFER, Exam
 from handful.benchmark.new_classes import reaches_new_classes
 from handful.benchmark.one_run import Run
+from handful.benchmark.opened import open_exams, open_sources
 from handful.benchmark.protocols import PROTOCOLS
-from handful.benchmark.sources import (
-    Source,
-    feature_paths,
-    features_source,
-    images_source,
-    with_correction,
-)
+from handful.benchmark.sources import Source, feature_paths
 from handful.benchmark.trust import MEASURES
 from handful.classifier.correction import uses_correction
-from handful.classifier.tuned import check_method, head_kind, is_tuning
+from handful.classifier.tuned import check_method, is_tuning
 from handful.errors import InputError, did_you_mean
 from handful.methods import registry as heads
 from handful.methods.settings import Settings
@@ -161,69 +156,15 @@ class Plan:
         Raises:
             InputError: one cannot be read, or two have one name.
         """
-        return self._opened(self.features, self.images)
+        return open_sources(self)
 
     def exams(self) -> list[Exam]:
-        """Read the sources and those that are tested on.
+        """Open the sources, and those that are tested on.
 
         Raises:
             InputError: one cannot be read, two have one name, or one fits no other.
         """
-        features = [one for one in self.test_on if one.endswith(".safetensors")]
-        images = [one for one in self.test_on if one not in features]
-        everything = self._opened((*self.features, *features), (*self.images, *images))
-        # As they were opened: features before images.
-        first = len(self.features), len(self.features) + len(features) + len(self.images)
-        sources = [*everything[: first[0]], *everything[first[0] + len(features) : first[1]]]
-        others = [one for one in everything if one not in sources]
-        found = [Exam(self.protocol, s, of_one_encoder(s, others)) for s in sources]
-        lonely = [e.source for e in found if others and not e.others]
-        lonely += [o for o in others if not any(o in e.others for e in found)]
-        if lonely:
-            raise InputError(
-                f"{lonely[0].name} has features of another encoder than"
-                f" {(others if lonely[0] in sources else sources)[0].name}: learn and test with one"
-                " encoder."
-            )
-        return found
-
-    def _opened(self, features: Sequence[str], images: Sequence[str]) -> list[Source]:
-        found = [features_source(path) for path in features]
-        if images:
-            from handful.encoders.default import default_encoder
-            from handful.encoders.spec import load_encoder
-            from handful.encoders.unprojected import UnprojectedEncoder, has_projection
-
-            encoder = load_encoder(self.encoder or default_encoder().spec)
-            earlier = any(head_kind(method).before_projection for method in self.methods)
-            # Of all methods those that the encoder cannot serve are left out.
-            earlier = earlier and (has_projection(encoder) or not self._all_methods)
-            if earlier:
-                UnprojectedEncoder(encoder)  # refused before the work
-            found += [
-                images_source(
-                    one,
-                    encoder,
-                    self.templates,
-                    prompts=self.prompts,
-                    before_projection=earlier,
-                )
-                for one in images
-            ]
-        if self.correction is not None:
-            found = [with_correction(source, self.correction) for source in found]
-        by_name: dict[str, Source] = {}
-        by_digest: dict[str, Source] = {}
-        for source in found:
-            if by_name.setdefault(source.name, source) is not source:
-                raise InputError(
-                    f"two sources are called '{source.name}': rename one of the files."
-                )
-            if (same := by_digest.setdefault(source.digest, source)) is not source:
-                raise InputError(
-                    f"{source.name} is the same as {same.name}: leave one of them out."
-                )
-        return found
+        return open_exams(self)
 
     def check(self, sources: Sequence[Source]) -> None:
         """Refuse a method that a source cannot serve; where all are run, say what is left out.
@@ -238,7 +179,7 @@ class Plan:
                 for s in sources
             ]
             lacking = [why for why in told if why]
-            if lacking and not self._all_methods:
+            if lacking and not self.all_methods:
                 raise InputError(lacking[0])
             if self.correction is None and uses_correction(method, {}):
                 continue  # of all methods, nobody asked for those of a corrected space
@@ -258,7 +199,8 @@ class Plan:
                     open_tuned(tuning, source.pictures.encoder, source.pictures.prompts, seed=0)
 
     @property
-    def _all_methods(self) -> bool:
+    def all_methods(self) -> bool:
+        """Whether no method is left out, so that one that cannot run somewhere may be."""
         return self.methods == tuple(heads.names())
 
     def _lacks(self, source: Source, method: str, given: Mapping[str, Any]) -> str:
@@ -304,6 +246,11 @@ class Plan:
             for k in self.shots
             for seed in self.seeds
         }
+
+    @property
+    def arms(self) -> list[tuple[str, dict[str, Any]]]:
+        """Methods with the settings that each is given, in the order of the runs."""
+        return [(method, given) for method in self.methods for given in self._given(method)]
 
     def _policy(self, method: str) -> str:
         """Return how settings of a method are chosen; nothing is cross-validated in an encoder."""

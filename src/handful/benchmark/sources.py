@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handful.benchmark.listing import Listing, Needed, tested_alone, thinned
 from handful.benchmark.pictures import Pictures
 from handful.classifier.correction import lacking, told_of, uses_correction
 from handful.classifier.tuned import head_kind, is_tuning
@@ -41,14 +42,16 @@ class Source:
         labels: int64 ``(N,)``.
         class_names: C names; numbers where the file has none.
         digest: SHA-256 of features, labels, text (where there are sentences, of each prompt), logit
-            scale and split: equal digests are equal sources.
+            scale and split: equal digests are equal sources. Of a thinned source, of its files'
+            names and sizes, labels, splits, prompts and encoder.
         further: features of other encoders, of the same images in the same order.
         before_projection: whether images are seen before the projection of the image tower. These
             features are no part of the digest: they come of the same images and encoder.
         pictures: the images themselves; a features file has none.
         correction: of the encoder; part of the digest.
         corrected: whether images are seen in both spaces.
-        rows: of a part of a source: where its images are in the whole.
+        rows: of a part of a source, and of a thinned one: where its images are in the whole.
+        whole: of a thinned source, of which not all images are encoded: all of them.
     """
 
     name: str
@@ -63,6 +66,17 @@ class Source:
     correction: Correction | None = None
     corrected: bool = False
     rows: npt.NDArray[np.int64] | None = None
+    whole: Listing | None = None
+
+    @property
+    def listing(self) -> Listing:
+        """What is drawn from: all images, whether they are encoded or not."""
+        if self.whole is not None:
+            return self.whole
+        split = self.features.split
+        if split is None:
+            split = np.zeros_like(self.labels)
+        return Listing(self.name, self.labels, split, self.class_names)
 
     def in_whole(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return where some of its images are in the whole source, if it is a part of one."""
@@ -181,7 +195,7 @@ class Source:
             "digest": self.digest,
             "name": self.name,
             "flags": list(self.flags),
-            "images": len(self.labels),
+            "images": len(self.listing.labels),
             "dim": self.image_features.shape[1],
             "class_names": list(self.class_names),
             "templates": list(f.templates or ()),
@@ -280,8 +294,13 @@ def images_source(
     *,
     prompts: str | None = None,
     before_projection: bool = False,
+    needed: Needed | None = None,
+    only_test: bool = False,
 ) -> Source:
     """Encode labelled images through the store.
+
+    An image that cannot be read is left out. Not so of a thinned source: what is drawn from it
+    would depend on what else was read.
 
     Args:
         images: a folder, a table, or another form that ``handful fit`` takes.
@@ -290,17 +309,27 @@ def images_source(
         name: in tables; None: :func:`~handful.datasets.source.short_name` and the kind of encoder.
         prompts: a file of sentences about the classes.
         before_projection: whether a method works on features before the projection.
+        needed: thins a large source, see :func:`~handful.benchmark.listing.thinned`.
+        only_test: encode the test images alone, where there are some.
 
     Raises:
-        InputError: the images or the prompts cannot be read, or the encoder has no projection where
-            one is needed.
+        InputError: the images or the prompts cannot be read, an image of a thinned source cannot,
+            or the encoder has no projection where one is needed.
     """
+    kind = encoder.spec.partition("@")[0].rpartition("/")[2]
+    name = name or f"{short_name(images)}, {kind}"
+    opened = open_images(images, to_learn=False)
+    if only_test:
+        opened = tested_alone(opened)
+    if thin := None if needed is None else thinned(opened, name, needed):
+        opened = thin.images
     embedded = embed_images(
-        open_images(images, to_learn=False),
+        opened,
         encoder,
         templates=templates,
         prompts=prompts,
         store=FeatureStore(),
+        strict=thin is not None,
         before_projection=before_projection,
     )
     flags = ["--images", images, "--encoder", encoder.spec]
@@ -308,13 +337,12 @@ def images_source(
         flags += ["--template", template]
     if prompts is not None:
         flags += ["--prompts", prompts]
-    kind = encoder.spec.partition("@")[0].rpartition("/")[2]
-    return _source(
-        name or f"{short_name(images)}, {kind}",
-        tuple(flags),
-        embedded.features,
-        pictures=Pictures.behind(embedded.features, encoder, prompts),
-    )
+    pictures = Pictures.behind(embedded.features, encoder, prompts)
+    source = _source(name, tuple(flags), embedded.features, pictures=pictures)
+    if thin is None:
+        return source
+    digest = thin.digest(encoder, pictures.prompts)
+    return replace(source, digest=digest, rows=thin.rows, whole=thin.listing)
 
 
 def _beside(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

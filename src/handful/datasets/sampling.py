@@ -24,7 +24,8 @@ class FewShot:
 
     Attributes:
         support: int64, K per class, class by class.
-        validation: int64, min(K, 4) per class, class by class; None without a validation list.
+        validation: int64, min(K, 4) per class, class by class, in the list that they were drawn
+            from; None where there is none.
     """
 
     support: npt.NDArray[np.int64]
@@ -39,6 +40,7 @@ def few_shot(
     on_few: Literal["refuse", "keep"] = "refuse",
     *,
     class_names: Sequence[str] | None = None,
+    validation_from_rest: bool = False,
 ) -> FewShot:
     """Draw K training and min(K, 4) validation images per class.
 
@@ -55,6 +57,9 @@ def few_shot(
         validation_labels: label of each validation image, ``(M,)``.
         on_few: what to do about classes with fewer than K training images.
         class_names: names in label order, for the error.
+        validation_from_rest: without a validation list, take the training images that were not
+            drawn for one: positions are then in ``labels``. Of a class with fewer than min(K, 4)
+            left these are taken; where nothing at all is left, there is no validation.
 
     Raises:
         InputError: ``shots`` below 1, a negative seed, or too few images where ``on_few`` refuses.
@@ -71,17 +76,26 @@ def few_shot(
         _refuse_few(members, shots, class_names)
     generator = random.Random(int(seed))
     support = _draw(members, shots, generator)
-    if validation_labels is None:
-        return FewShot(support, None)
-    members = _by_class(validation_labels)
+    if validation_labels is not None:
+        members = _by_class(validation_labels)
+    else:
+        members = _without(members, support) if validation_from_rest else {}
+        if not members:
+            return FewShot(support, None)
     return FewShot(support, _draw(members, min(shots, VALIDATION_SHOTS), generator))
 
 
 def _by_class(labels: Labels) -> dict[int, list[int]]:
     members: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
+    for index, label in enumerate(np.asarray(labels).tolist()):
         members.setdefault(int(label), []).append(index)
     return members
+
+
+def _without(members: dict[int, list[int]], drawn: npt.NDArray[np.int64]) -> dict[int, list[int]]:
+    gone = set(drawn.tolist())
+    left = {label: [i for i in indices if i not in gone] for label, indices in members.items()}
+    return {label: indices for label, indices in left.items() if indices}
 
 
 def _draw(

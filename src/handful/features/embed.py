@@ -23,7 +23,7 @@ from handful.features.store import FeatureStore
 from handful.features.texts import read_classes, refuse_blind
 from handful.functional.pooling import pool_templates
 
-__all__ = ["Embedded", "embed_images"]
+__all__ = ["Embedded", "embed_images", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,7 @@ def embed_images(
             no projection, ``strict`` and an image cannot be read, or none can.
     """
     refuse_several(encoder, "a features file")
-    splits = (source.train, source.validation, source.test)
-    rows = [
-        (int(label), path, split)
-        for split, images in enumerate(splits)
-        for path, label in _pairs(images)
-    ]
-    rows.sort(key=lambda row: (row[0], row[1].as_posix()))
+    rows = rows_of(source)
     shown = (CENTRE, *random_views(views, seed=seed)) if views else (CENTRE,)
     # Before the work: the encoder, a template or the prompts may be wrong.
     earlier = None
@@ -130,6 +124,16 @@ def embed_images(
         sum(part.reused for part in made),
         encoded.skipped,
     )
+
+
+def rows_of(source: ImageSource) -> list[tuple[int, Path, int]]:
+    """Return label, path and split (0, 1 or 2) of all images, sorted by class, then by path."""
+    rows = [
+        (int(label), path, split)
+        for split, images in enumerate((source.train, source.validation, source.test))
+        for path, label in _pairs(images)
+    ]
+    return sorted(rows, key=lambda row: (row[0], row[1].as_posix()))
 
 
 def _pairs(images: LabelledImages | None) -> list[tuple[Path, int]]:
