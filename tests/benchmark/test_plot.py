@@ -119,7 +119,7 @@ def test_the_numbers_are_those_of_the_runs(summary_of) -> None:
     rows = invented(2, 3, shots=(1, 4))
     runs = [row for row in rows if row["kind"] == "run"]
     of = {one.kind: figure for one, figure in figures(summary_of(rows))}
-    assert list(of) == ["accuracy", "cost", "gain"]
+    assert list(of) == ["accuracy", "cost", "gain", "gain-by-source"]
 
     def accuracy(method: str, k: int, seed: int, sources: Sequence[int]) -> float:
         return 100 * statistics.fmean(
@@ -208,16 +208,17 @@ def test_policies_and_protocols_are_never_in_one_figure(summary_of) -> None:
     seen = []
     for one, figure in figures(summary_of(rows)):
         (value,) = {round(float(y), 6) for ax in figure.axes for line in drawn(ax).values()
-                    for y in line.get_ydata()} if one.kind != "gain" else (None,)  # fmt: skip
+                    for y in line.get_ydata()} if "gain" not in one.kind else (None,)  # fmt: skip
         seen.append((one.name, value))
         said = figure.get_suptitle()
-        _, protocol, select = one.name.split("-")
+        _, protocol, select = one.name.rsplit("-", 2)
         assert said.startswith(f"Protocol {protocol}, selection {select}, "), said
-        assert len(figure.axes) == 3
+        assert len(figure.axes) == (1 if one.kind == "gain-by-source" else 3)
+    kinds = ("accuracy", "cost", "gain", "gain-by-source")
     assert seen == [
-        *[("accuracy-coop-cv", 20), ("cost-coop-cv", 20), ("gain-coop-cv", None)],
-        *[("accuracy-coop-val", 10), ("cost-coop-val", 10), ("gain-coop-val", None)],
-        *[("accuracy-whu-val", 30), ("cost-whu-val", 30), ("gain-whu-val", None)],
+        (f"{kind}-{where}", None if "gain" in kind else value)
+        for where, value in (("coop-cv", 20), ("coop-val", 10), ("whu-val", 30))
+        for kind in kinds
     ]
 
 
@@ -245,7 +246,12 @@ def test_what_is_incomplete_is_not_drawn_and_that_is_said(summary_of) -> None:
         "Not among the costs, as not all of 1 and 4 shots are there: clip-adapter, {} (coop, val).",
     )
     places = ("dtd 1", "average of 2 sources")
-    assert list(undrawn(summary)) == [text.format(one) for one in places for text in lacking]
+    by_source = (
+        "Not among the gains by source, as not all 2 sources have them at 4 shots: clip-adapter"
+        " (coop, val)."
+    )
+    told = [text.format(one) for one in places for text in lacking]
+    assert list(undrawn(summary)) == [*told, by_source]
     assert not list(undrawn(summary_of(rows)))
 
 
@@ -274,6 +280,10 @@ def test_what_panels_do_not_share_stands_above_each(summary_of) -> None:
     rows = [r for r in invented(2, 3, (1, 2)) if not (r["kind"] == "run" and r["seed"] == 3
             and r["source"].endswith("1"))]  # fmt: skip
     for one, figure in figures(summary_of(rows)):
+        if one.kind == "gain-by-source":
+            said = figure.get_suptitle().replace("\n", " ")
+            assert "2 shots, seeds 1 to 3 or seeds 1 and 2." in said
+            continue
         shots = "1 and 2 shots, " if one.kind == "cost" else ""
         titles = [ax.get_title().partition("\nseeds")[0] for ax in figure.axes]
         below = [ax.get_title().rpartition("\n")[2] for ax in figure.axes]

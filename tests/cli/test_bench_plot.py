@@ -13,7 +13,7 @@ from handful import Features, save_features
 
 pytest.importorskip("matplotlib", reason="needs the extra plot")
 
-NAMES = ["accuracy-coop-cv", "cost-coop-cv", "gain-coop-cv"]
+NAMES = ["accuracy-coop-cv", "cost-coop-cv", "gain-coop-cv", "gain-by-source-coop-cv"]
 
 
 @pytest.fixture
@@ -53,14 +53,17 @@ def test_figures_lie_beside_the_results(handful, results: Path) -> None:
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_one_format(handful, results: Path, form: str) -> None:
     ran = handful("bench", "plot", results, "--out", "new/folder", "--format", form, "--json")
-    assert files("new/folder") == [f"{name}.{form}" for name in NAMES]
+    assert files("new/folder") == sorted(f"{name}.{form}" for name in NAMES)
     found = ran.document()
     assert set(found) == {"out", "figures", "left_out"}
     assert (found["out"], found["left_out"]) == ("new/folder", [])
+    for one in found["figures"]:
+        if one["kind"] == "gain-by-source":
+            one["sources"].sort()  # they are in the order of their gains
     assert found["figures"] == [
         {
             "file": f"new/folder/{name}.{form}",
-            "kind": name.partition("-")[0],
+            "kind": name.removesuffix("-coop-cv"),
             "protocol": "coop",
             "select": "cv",
             "sources": ["one", "two"],

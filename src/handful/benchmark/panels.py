@@ -20,6 +20,7 @@ __all__ = [
     "across",
     "comparable",
     "curve",
+    "gain",
     "listed",
     "plain",
     "seeds_in_words",
@@ -44,6 +45,13 @@ def comparable(table: Table) -> dict[str, dict[int, Number]]:
         for line in table.lines
     }
     return {label: cells for label, cells in found.items() if cells}
+
+
+def gain(number: Number, base: Number) -> tuple[float, float]:
+    """Return mean and standard deviation over seeds of the points above a number of equal draws."""
+    pairs = zip(number.accuracies, base.accuracies, strict=True)
+    gains = [100 * (mine - its) for mine, its in pairs]
+    return statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else 0.0
 
 
 def plain(text: str) -> str:
@@ -83,10 +91,7 @@ def _gain(ax: Axes, table: Table, looks: Mapping[str, Look]) -> tuple[str, list[
         points = {}
         for k, number in cells.items():
             if k in base:
-                pairs = zip(number.accuracies, base[k].accuracies, strict=True)
-                gains = [100 * (mine - zero) for mine, zero in pairs]
-                spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
-                points[k] = (statistics.fmean(gains), spread)
+                points[k] = gain(number, base[k])
         if points:
             curve(ax, points, cells, looks[label], label)
     ax.set_ylabel("gain over zero-shot, points")

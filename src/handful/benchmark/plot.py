@@ -1,15 +1,15 @@
 """Results as figures for print: PNG and SVG, the same bytes for the same results.
 
 Each table of a summary becomes a panel that shows the numbers of that table; a figure holds the
-panels of one protocol and one selection policy. What a table compares with nothing, because runs
-are missing, is not drawn.
+panels of one protocol and one selection policy; one figure has the gains on all sources side by
+side. What a table compares with nothing, because runs are missing, is not drawn.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,7 +17,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from handful.benchmark.ablation import curves, draw_over, without
+from handful.benchmark.by_source import draw_by_source, gains_by_source, not_by_source
 from handful.benchmark.looks import ZERO_SHOT_LOOK, Look, look
+from handful.benchmark.page import LINE, WIDTH, heading, legend
 from handful.benchmark.panels import KINDS, Draw, comparable, listed, plain
 from handful.benchmark.summary import ZERO_SHOT, Summary, Table
 from handful.errors import InputError, did_you_mean
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "KINDS", "Drawing", "drawings", "ready", "undrawn", "write"]
 
-WIDTH = 7.0  # inches: both columns of a paper; one panel alone takes one
-PANEL, LINE = 2.1, 0.17  # inches: height of a panel, and of a line of text
-LETTERS = 15.5  # of 8 points, per inch
+PANEL = 2.1  # inches: height of a panel
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +38,16 @@ class Drawing:
     """A figure to be drawn.
 
     Attributes:
-        kind: a key of ``KINDS``, or ``over-`` and a setting.
-        tables: of the panels; all of one protocol and policy.
+        kind: a key of ``KINDS``, ``gain-by-source``, or ``over-`` and a setting.
+        tables: whose numbers it shows; all of one protocol and policy.
         looks: by label, the same in all figures of a summary.
-        draw: draws a panel.
+        draw: draws all of it.
     """
 
     kind: str
     tables: tuple[Table, ...]
     looks: Mapping[str, Look]
-    draw: Draw
+    draw: Callable[[Sequence[Table], Mapping[str, Look]], Figure]
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class Drawing:
 
     def figure(self) -> Figure:
         """Draw it, inside :func:`ready`."""
-        return _figure(self.tables, self.draw, self.looks)
+        return self.draw(self.tables, self.looks)
 
 
 def drawings(summary: Summary, over: str | None = None) -> list[Drawing]:
@@ -83,7 +83,9 @@ def drawings(summary: Summary, over: str | None = None) -> list[Drawing]:
         tables = list(same)
         for kind, (draw, has) in kinds.items():
             if panels := tuple(table for table in tables if has(table)):
-                found.append(Drawing(kind, panels, looks, draw))
+                found.append(Drawing(kind, panels, looks, partial(_figure, draw)))
+        if over is None and (gains := gains_by_source(tables)):
+            found.append(Drawing("gain-by-source", gains.tables, looks, draw_by_source))
     if not found and over is not None:
         given = {name for table in summary.tables for row in table.rows for name in row["given"]}
         raise InputError(
@@ -123,12 +125,15 @@ def undrawn(summary: Summary, over: str | None = None) -> Iterator[str]:
                 f"Not among the costs, as not all of {listed(table.averaged)} shots are there:"
                 f" {', '.join(costly)}, {where}."
             )
+    if over is None:
+        for _, same in groupby(summary.tables, lambda table: (table.protocol, table.select)):
+            yield from not_by_source(list(same))
 
 
 # -- the page --------------------------------------------------------------------------------------
 
 
-def _figure(tables: Sequence[Table], draw: Draw, looks: Mapping[str, Look]) -> Figure:
+def _figure(draw: Draw, tables: Sequence[Table], looks: Mapping[str, Look]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -161,17 +166,10 @@ def _figure(tables: Sequence[Table], draw: Draw, looks: Mapping[str, Look]) -> F
             ax.remove()
     handles = {handle.get_label(): handle for ax in axes for handle in ax.lines}
     shown = [handles[plain(label)] for label in looks if plain(label) in handles]
-    longest = max(len(str(handle.get_label())) for handle in shown)
-    fit = max(1, int((width - 0.2) / (longest / LETTERS + 0.6)))
-    lines = math.ceil(len(shown) / fit)
-    across = math.ceil(len(shown) / lines)
-    figure.legend(handles=shown, loc="outside lower center", ncols=across)
     first = tables[0]
     of = ", ".join([f"Protocol {first.protocol}", f"selection {first.select}", *shared])
-    heading = f"{of}. {' '.join(said)}".rstrip()
-    heading = fill(heading, int(width * LETTERS))
-    figure.suptitle(heading, x=0.01, ha="left")
-    text = heading.count("\n") + lines + 3
+    text = legend(figure, shown, width)
+    text += heading(figure, f"{of}. {' '.join(said)}".rstrip(), width) + 2
     for start in range(0, len(titles), columns):
         text += max(title.count("\n") for title in titles[start : start + columns])
     figure.set_size_inches(width, rows * PANEL + text * LINE)

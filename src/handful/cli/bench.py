@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from handful.cli import bench_efficiency, bench_plot, bench_table, bench_trust
+from handful.cli import (
+    bench_efficiency,
+    bench_plot,
+    bench_retrieve,
+    bench_table,
+    bench_trust,
+    bench_tsne,
+    bench_verify,
+)
 from handful.cli.options import (
     CorrectionOption,
     EncoderOption,
@@ -26,7 +34,7 @@ bench = typer.Typer(no_args_is_help=True)
 
 @bench.callback()
 def _bench() -> None:
-    """Compare methods: run, table, plot, efficiency, trust."""
+    """Compare methods: run, table, plot, tsne, efficiency, trust, retrieve, verify."""
 
 
 @bench.command()
@@ -140,3 +148,6 @@ bench.command()(bench_table.table)
 bench.command()(bench_plot.plot)
 bench.command()(bench_efficiency.efficiency)
 bench.command()(bench_trust.trust)
+bench.command()(bench_tsne.tsne)
+bench.command()(bench_retrieve.retrieve)
+bench.command()(bench_verify.verify)

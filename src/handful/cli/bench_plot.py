@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from handful.cli.figure_files import forms_of, write_figures
 from handful.cli.options import ForceOption, JsonOption
 from handful.cli.output import print_json, say
-from handful.errors import InputError, did_you_mean
+from handful.cli.paper_options import (
+    DataOption,
+    EncodersOption,
+    JobsOption,
+    PaperOption,
+    PlanOption,
+    SeedsOption,
+    ShotsOption,
+    asked_paper,
+    refuse_together,
+    results_file,
+)
+from handful.errors import InputError
+
+if TYPE_CHECKING:
+    from handful.benchmark.papers.paper import Item, Paper
+    from handful.benchmark.papers.wanted import Where
 
 __all__ = ["plot"]
 
 
 def plot(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="RESULTS", help="Files that 'bench run' wrote.", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="RESULTS",
+            help="Files that 'bench run' wrote; of a paper, one that is made: PAPER.jsonl.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -40,56 +62,112 @@ def plot(
     form: Annotated[
         str, typer.Option("--format", metavar="png|svg|both", help="Of the files.")
     ] = "both",
+    paper: PaperOption = None,
+    number: Annotated[
+        str | None,
+        typer.Option(
+            "--figure", metavar="N", help="Of a paper: which of its figures.", show_default=False
+        ),
+    ] = None,
+    data: DataOption = None,
+    plan: PlanOption = None,
+    encoders: EncodersOption = None,
+    shots: ShotsOption = None,
+    seeds: SeedsOption = None,
+    jobs: JobsOption = 1,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw accuracy over shots, accuracy against time, and gain over zero-shot."""
-    from handful.benchmark.plot import FORMATS, drawings, ready, undrawn, write
+    """Draw accuracy over shots, against time, and gains over zero-shot; or a paper's figure."""
+    if paper is not None:
+        refuse_together("--paper", {"--over": over})
+        _paper_figure(
+            *asked_paper(paper, "figure", number, data, plan, encoders, shots, seeds),
+            results_file(paper, results),
+            jobs,
+            out,
+            forms_of(form),
+            force,
+            as_json,
+        )
+        return
+    of_paper = {"--figure": number, "--data": data, "--plan": plan, "--encoder": encoders}
+    refuse_together("no --paper", of_paper | {"--shots": shots, "--seeds": seeds})
+    if not results:
+        raise InputError(
+            "there is nothing to draw: give results that 'handful bench run' wrote, or --paper."
+        )
+    from handful.benchmark.plot import drawings, undrawn
     from handful.benchmark.results import read_results
     from handful.benchmark.summary import summarise
-    from handful.paths import refuse_existing
-    from handful.progress import progress
 
-    forms = FORMATS if form == "both" else (form,)
-    if forms[0] not in FORMATS:
-        known = (*FORMATS, "both")
-        raise InputError(
-            f"there is no format '{form}'.{did_you_mean(form, known)} Use one of"
-            f" {', '.join(known)}."
-        )
+    forms = forms_of(form)
     over = over and over.replace("-", "_")
     folder = out or results[0].with_name(f"{results[0].stem}-figures")
     summary = summarise([read_results(path) for path in results])
-    wanted = {
-        one: [folder / f"{one.name}.{end}" for end in forms] for one in drawings(summary, over)
+    found = {one.name: one for one in drawings(summary, over)}
+    files = write_figures({name: one.figure for name, one in found.items()}, folder, forms, force)
+    told = {
+        name: {
+            "kind": one.kind,
+            "protocol": one.tables[0].protocol,
+            "select": one.tables[0].select,
+            "sources": list(dict.fromkeys(name for table in one.tables for name in table.names)),
+        }
+        for name, one in found.items()
     }
-    for paths in wanted.values():
-        for path in paths:
-            refuse_existing(path, overwrite=force, folder=False)
-    with ready(), progress("drawing", len(wanted), "figures") as advance:
-        for one, paths in wanted.items():
-            figure = one.figure()
-            for path in paths:
-                write(figure, path, overwrite=force)
-            advance(1)
-    left_out = list(undrawn(summary, over))
+    _tell(folder, files, told, list(undrawn(summary, over)), as_json)
+
+
+def _paper_figure(
+    paper: Paper,
+    item: Item,
+    where: Where,
+    results: Path,
+    jobs: int,
+    out: Path | None,
+    forms: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    from handful.benchmark.papers.figures import T_SNE, of_runs, of_test_images
+    from handful.benchmark.papers.make import make
+
+    folder = out or results.with_name(f"{results.stem}-figures")
+    if item.kind == T_SNE:
+        found, left_out = of_test_images(paper, item, where)
+    else:
+        made = make(item, where, results, jobs)
+        found, left_out = of_runs(paper, item, made)
+        left_out = [*made.told, *left_out]
+    stem = f"{paper.name}-{item.name.replace(' ', '-')}"
+    names = [stem, *(f"{stem}-{n}" for n in range(2, len(found) + 1))]
+    named = dict(zip(names, found, strict=True))
+    files = write_figures({name: one.figure for name, one in named.items()}, folder, forms, force)
+    told = {
+        name: {
+            "kind": one.kind,
+            "protocol": one.protocol,
+            "select": one.select,
+            "sources": list(one.sources),
+        }
+        for name, one in named.items()
+    }
+    _tell(folder, files, told, left_out, as_json)
+
+
+def _tell(
+    folder: Path,
+    files: Mapping[str, Sequence[Path]],
+    told: Mapping[str, Mapping[str, Any]],
+    left_out: Sequence[str],
+    as_json: bool,
+) -> None:
     if as_json:
-        files = [
-            {
-                "file": str(path),
-                "kind": one.kind,
-                "protocol": one.tables[0].protocol,
-                "select": one.tables[0].select,
-                "sources": list(
-                    dict.fromkeys(name for table in one.tables for name in table.names)
-                ),
-            }
-            for one, paths in wanted.items()
-            for path in paths
-        ]
-        print_json({"out": str(folder), "figures": files, "left_out": left_out})
+        figures = [{"file": str(p), **told[name]} for name, paths in files.items() for p in paths]
+        print_json({"out": str(folder), "figures": figures, "left_out": list(left_out)})
         return
-    for paths in wanted.values():
+    for paths in files.values():
         say(", ".join(str(path) for path in paths))
     for sentence in left_out:
         say(sentence)
