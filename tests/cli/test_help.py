@@ -60,6 +60,8 @@ def test_every_verb_explains_itself_and_takes_json(handful, call: str) -> None:
         "cache info",
         "cache clear",
         "datasets list",
+        "bench table",  # results, or a paper
+        "bench plot",
     )
     # No switch looks as if it took a value.
     assert not re.search(r"--(json|force|strict) +<", said)

@@ -77,7 +77,7 @@ class Toy(Tuning):
         self.views = views
         self.optimiser = optimiser
 
-    def recipe(self, shots: float) -> TuningRecipe:
+    def recipe(self, shots: float, classes: int) -> TuningRecipe:
         return TuningRecipe(
             self.epochs,
             lr=self.lr,

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from handful.cli.options import ForceOption, JsonOption
 from handful.cli.output import print_json, say
+from handful.cli.paper_options import (
+    DataOption,
+    EncodersOption,
+    JobsOption,
+    NeedsOption,
+    PaperOption,
+    PlanOption,
+    SeedsOption,
+    ShotsOption,
+    asked_paper,
+    refuse_together,
+    results_file,
+)
+from handful.cli.text_tables import show
 from handful.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from handful.benchmark.papers.paper import Item, Paper
+    from handful.benchmark.papers.wanted import Where
 
 __all__ = ["table"]
 
 
 def table(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="RESULTS", help="Files that 'bench run' wrote.", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="RESULTS",
+            help="Files that 'bench run' wrote; of a paper, one that is made: PAPER.jsonl.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         str | None,
         typer.Option(
@@ -56,10 +78,42 @@ def table(
             show_default=False,
         ),
     ] = None,
+    paper: PaperOption = None,
+    number: Annotated[
+        str | None,
+        typer.Option(
+            "--table", metavar="N", help="Of a paper: which of its tables.", show_default=False
+        ),
+    ] = None,
+    data: DataOption = None,
+    plan: PlanOption = None,
+    encoders: EncodersOption = None,
+    shots: ShotsOption = None,
+    seeds: SeedsOption = None,
+    needs: NeedsOption = False,
+    jobs: JobsOption = 1,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show results as tables, or write them."""
+    """Show results as tables, or write them; or a paper's table, ours beside the published."""
+    if paper is not None:
+        refuse_together("--paper", {"--format": form, "--baseline": baseline, "--anchors": anchors})
+        _paper_table(
+            *asked_paper(paper, "table", number, data, plan, encoders, shots, seeds),
+            results_file(paper, results),
+            needs,
+            jobs,
+            out,
+            force,
+            as_json,
+        )
+        return
+    of_paper = {"--table": number, "--data": data, "--plan": plan, "--encoder": encoders}
+    refuse_together("no --paper", of_paper | {"--shots": shots, "--seeds": seeds, "--needs": needs})
+    if not results:
+        raise InputError(
+            "there is nothing to show: give results that 'handful bench run' wrote, or --paper."
+        )
     from handful.benchmark.anchors import read_anchors
     from handful.benchmark.render import FORMATS, Interval, terminal
     from handful.benchmark.results import read_results
@@ -86,6 +140,32 @@ def table(
         print(terminal.render(summary, meant, width=width, styled=True), end="")
     else:
         print(FORMATS[form](summary, meant), end="")
+
+
+def _paper_table(
+    paper: Paper,
+    item: Item,
+    where: Where,
+    results: Path,
+    needs: bool,
+    jobs: int,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from handful.benchmark.papers.make import make, needs_table
+    from handful.benchmark.papers.tables import paper_tables
+    from handful.paths import refuse_existing
+
+    if out is not None:
+        refuse_existing(out, overwrite=force, folder=False)  # said before the work
+    if needs:
+        show([needs_table(paper, item, where, results)], out, force, as_json)
+        return
+    made = make(item, where, results, jobs)
+    show(paper_tables(paper, item, made.needed, made.results), out, force, as_json)
+    for sentence in made.told:
+        print(sentence, file=sys.stderr)
 
 
 def _format(form: str | None, out: Path | None) -> str:

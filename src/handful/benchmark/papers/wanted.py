@@ -1,0 +1,267 @@
+"""Which runs a table or figure of a paper needs: plans, one for each data set and backbone.
+
+``Where`` says where the data are, and what is to differ from the paper. Without either there are
+still plans, which can be compared with results, but not run.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handful.benchmark.grouping import Row
+from handful.benchmark.papers.paper import Item, Part
+from handful.benchmark.plan import Plan, read_plan
+from handful.benchmark.results import Results
+from handful.classifier.tuned import is_tuning
+from handful.datasets.catalogue import entry_named
+from handful.datasets.source import short_name
+from handful.encoders.options import split_options
+from handful.errors import InputError
+from handful.methods import registry as heads
+from handful.tuning import registry as tunings
+
+__all__ = ["Wanted", "Where", "wanted"]
+
+NOWHERE = "ROOT"
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the data are, and what is to differ from the paper.
+
+    Attributes:
+        root: the folder that holds the data sets of the catalogue.
+        plan: a plan whose keys replace those of the paper; the images or features in it, if there
+            are some, its data sets.
+        encoders: in place of the paper's backbones, in their order.
+        shots, seeds: in place of the paper's.
+    """
+
+    root: Path | None = None
+    plan: Path | None = None
+    encoders: tuple[str, ...] = ()
+    shots: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether there are data to run on."""
+        return self.root is not None or any(self.others)
+
+    @property
+    def others(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Features files and images in place of the paper's data sets."""
+        if self.plan is None:
+            return (), ()
+        keys = _keys(self.plan)
+        if not {"features", "images"} & keys.keys():
+            return (), ()
+        found = read_plan(self.plan)
+        return found.features, found.images
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Runs on one data set with one backbone.
+
+    Attributes:
+        dataset: in the catalogue, or what another source is called.
+        of_paper: whether the paper has this data set.
+        encoder: spec; empty where a features file tells it.
+        paper_encoder: spec of the paper's that it stands for.
+        part: of the rows of the table.
+        plan: has nothing but these runs.
+    """
+
+    dataset: str
+    of_paper: bool
+    encoder: str
+    paper_encoder: str
+    part: Part
+    plan: Plan
+
+    @property
+    def count(self) -> int:
+        """How many runs there should be."""
+        return len(self.plan.arms) * len(self.plan.shots) * len(self.plan.seeds)
+
+    def found(self, results: Results) -> list[list[Row]]:
+        """Return the runs that are there, for each method with its settings, in the plan's order.
+
+        Raises:
+            InputError: they are on two sources that are called the same.
+        """
+        own = {d for d, told in results.sources.items() if _is_of(told["flags"], self.plan)}
+        rows = [row for row in results.runs.values() if row["source"] in own and self._has(row)]
+        if len({row["source"] for row in rows}) > 1:
+            raise InputError(
+                f"these results have runs on two different versions of {self.dataset}: keep those"
+                " of one in a file of their own."
+            )
+        return [
+            [row for row in rows if (row["method"], row["given"]) == (method, given)]
+            for method, given in self.plan.arms
+        ]
+
+    def _has(self, row: Row) -> bool:
+        plan = self.plan
+        return (
+            (row["protocol"], row["select"]) == (plan.protocol, plan.select)
+            and row["shots"] in plan.shots
+            and row["seed"] in plan.seeds
+            and len(row.get("tests", ())) == len(plan.test_on)
+        )
+
+
+def wanted(item: Item, where: Where) -> list[Wanted]:
+    """Return what a table or figure needs, data set by data set.
+
+    Raises:
+        InputError: the plan cannot be read or lacks what the paper's protocol needs, or the number
+            of encoders is not that of the paper's.
+    """
+    encoders = where.encoders or item.encoders
+    if len(encoders) != len(item.encoders) and len(item.encoders) > 1:
+        raise InputError(
+            f"{item.name} has {len(item.encoders)} backbones ({', '.join(item.encoders)}), but"
+            f" --encoder was given {len(encoders)} times: give one in place of each."
+        )
+    if len(encoders) > 1 and len(item.encoders) == 1:
+        raise InputError(f"{item.name} has one backbone: give --encoder once.")
+    features, images = where.others
+    if where.root is not None and (features or images):
+        raise InputError(
+            f"{where.plan} names images or features of its own: leave --data {where.root} out, or"
+            " them."
+        )
+    found = []
+    if features or images:
+        for part in item.parts:
+            found += list(_of_plan(item, part, where))
+        return _by_dataset(found)
+    for dataset in item.datasets:
+        for encoder, own in zip(encoders, item.encoders, strict=True):
+            found += [_of_paper(item, part, where, dataset, encoder, own) for part in item.parts]
+    return found
+
+
+def _of_paper(item: Item, part: Part, where: Where, dataset: str, encoder: str, own: str) -> Wanted:
+    root = where.root or NOWHERE
+    plan = _plan(
+        item,
+        part,
+        where,
+        images=(f"data:{dataset}@{root}",),
+        encoder=encoder,
+        templates=(part.templates or entry_named(dataset).templates,),
+        test_on=tuple(f"data:{one}@{root}" for one in item.test_on),
+    )
+    return Wanted(dataset, True, encoder, own, part, plan)
+
+
+def _of_plan(item: Item, part: Part, where: Where) -> Iterator[Wanted]:
+    """Yield what is wanted of each source that the plan names."""
+    features, images = where.others
+    encoder = where.encoders[0] if where.encoders else None
+    texts = {"templates": (part.templates,)} if part.templates else {}
+    for path in features:
+        if texts:
+            raise InputError(
+                f"{item.name} has rows with other prompts, and {path} holds the texts of one set:"
+                " give images."
+            )
+        plan = _plan(item, part, where, features=(path,), images=())
+        yield Wanted(Path(path).stem, False, "", "", part, plan)
+    for one in images:
+        plan = _plan(item, part, where, images=(one,), features=(), encoder=encoder, **texts)
+        yield Wanted(short_name(one), False, plan.encoder or "", "", part, plan)
+
+
+def _plan(item: Item, part: Part, where: Where, **own: Any) -> Plan:
+    """Return a plan: the paper's, with what the user's file and flags replace."""
+    keys = _keys(where.plan) if where.plan is not None else {}
+    defaults = {
+        key: getattr(item, key)
+        for key in ("shots", "seeds", "protocol", "select")
+        if key not in keys
+    }
+    flags = {k: v for k, v in (("shots", where.shots), ("seeds", where.seeds)) if v}
+    told = {
+        **defaults,
+        **flags,
+        **own,
+        "methods": part.methods,
+        "variants": part.variants,
+        "settings": _merged(keys.get("settings", {}), part),
+    }
+    if where.plan is None:
+        return Plan(**told)
+    return read_plan(where.plan, **told)
+
+
+def _merged(given: Mapping[str, Mapping[str, Any]], part: Part) -> dict[str, dict[str, Any]]:
+    """Return settings of the user's file, and over them those of the paper, of these methods.
+
+    One file serves many tables: what none of these methods has is left out.
+    """
+    found = {}
+    for method in part.methods:
+        kind = tunings.get(method) if is_tuning(method) else heads.get(method)
+        for_all = {n: v for n, v in given.get("all", {}).items() if n in kind().settings()}
+        own = {**for_all, **given.get(method, {}), **part.settings.get(method, {})}
+        axes = part.variants.get(method, {})
+        found[method] = {name: value for name, value in own.items() if name not in axes}
+    return {method: own for method, own in found.items() if own}
+
+
+def _keys(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"the plan {path} cannot be read ({error}).") from error
+
+
+def _by_dataset(found: list[Wanted]) -> list[Wanted]:
+    """Put what is wanted of one source side by side."""
+    order = list(dict.fromkeys(one.dataset for one in found))
+    return sorted(found, key=lambda one: order.index(one.dataset))
+
+
+# -- which source of a results file is meant -------------------------------------------------------
+
+
+def _is_of(flags: list[str], plan: Plan) -> bool:
+    """Return whether a source of a results file is the one that a plan names."""
+    there: dict[str, list[str]] = {}
+    for name, value in zip(flags[::2], flags[1::2], strict=True):
+        there.setdefault(name, []).append(value)
+    expected = {
+        "--features": list(plan.features),
+        "--images": list(plan.images),
+        "--template": list(plan.templates or ()) if plan.images else [],
+        "--prompts": [plan.prompts] if plan.prompts else [],
+        "--correction": [plan.correction] if plan.correction else [],
+    }
+    for name, values in expected.items():
+        if [_place(one) for one in there.get(name, [])] != [_place(one) for one in values]:
+            return False
+    if plan.encoder is None:
+        return True
+    return [_spec(one) for one in there.get("--encoder", [])] == [_spec(plan.encoder)]
+
+
+def _place(name: str) -> str:
+    """Return a name that is the same however a path is written; of a data set without its root."""
+    if name.startswith("data:"):
+        return name.partition("@")[0]
+    return name if "{}" in name else os.path.normpath(name)
+
+
+def _spec(text: str) -> str:
+    name, options = split_options(text)
+    return f"{name}{options}"
