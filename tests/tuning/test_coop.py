@@ -245,7 +245,8 @@ def test_vectors_start_as_the_paper_says(encoder_of) -> None:
 def test_epochs_go_by_the_shots() -> None:
     """50/100/100/200/200 for 1/2/4/8/16."""
     method = CoOp()
-    assert [method.recipe(shots, 10).epochs for shots in (1, 2, 4, 8, 16)] == [50, 100, 100, 200, 200]
+    found = [method.recipe(shots, 10).epochs for shots in (1, 2, 4, 8, 16)]
+    assert found == [50, 100, 100, 200, 200]
     assert [method.recipe(shots, 1000).epochs for shots in (1, 4, 16)] == [50, 50, 50]  # ImageNet
     assert CoOp(epochs=3).recipe(16, 10).epochs == 3
     recipe = method.recipe(16, 10)
