@@ -240,6 +240,29 @@ def test_two_versions_of_a_data_set_are_never_mixed() -> None:
         paper_tables(PAPER, item, wanted(item, Where()), results)
 
 
+@pytest.mark.parametrize(
+    ("asked", "there", "same"),
+    [
+        ("hf:a/b", "hf:a/b@c0ffee", True),
+        ("hf:a/b@c0ffee", "hf:a/b@c0ffee", True),
+        ("hf:a/b@c0ffee", "hf:a/b@decaf", False),
+        ("hf:a/b", "hf:a/bc@c0ffee", False),
+        ("hf:a/b?style=coop", "hf:a/b@c0ffee", False),
+        ("hf:a/b?style=coop", "hf:a/b@c0ffee?style=coop", True),
+        ("dir:models/x", f"dir:{Path.cwd()}/models/x", True),
+        ("dir:models/x", "dir:/models/x", False),
+        ("lite", "dir:lite", False),
+    ],
+)
+def test_runs_are_found_by_encoder_however_it_was_named(asked: str, there: str, same: bool) -> None:
+    (one,) = wanted(PAPER.table("1"), Where(encoders=(asked,)))
+    told = source("a", one) | {"flags": ["--images", "data:imagenet@/x", "--encoder", there]}
+    told["flags"] += ["--template", "imagenet"]
+    row = run("zero-shot", 0.5, source="a", shots=16, seed=1)
+    found = one.found(Results({row["key"]: row}, {"a" * 64: told}))
+    assert sum(map(len, found)) == same
+
+
 # -- making what is missing ------------------------------------------------------------------------
 
 

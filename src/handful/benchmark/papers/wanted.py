@@ -6,7 +6,6 @@ still plans, which can be compared with results, but not run.
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from handful.tuning import registry as tunings
 __all__ = ["Wanted", "Where", "wanted"]
 
 NOWHERE = "ROOT"
+FOLDER = "dir:"
 
 
 @dataclass(frozen=True)
@@ -252,16 +252,28 @@ def _is_of(flags: list[str], plan: Plan) -> bool:
             return False
     if plan.encoder is None:
         return True
-    return [_spec(one) for one in there.get("--encoder", [])] == [_spec(plan.encoder)]
+    return [_same_encoder(one, plan.encoder) for one in there.get("--encoder", [])] == [True]
 
 
 def _place(name: str) -> str:
     """Return a name that is the same however a path is written; of a data set without its root."""
     if name.startswith("data:"):
         return name.partition("@")[0]
-    return name if "{}" in name else os.path.normpath(name)
+    return name if "{}" in name else str(Path(name).resolve())
 
 
-def _spec(text: str) -> str:
-    name, options = split_options(text)
-    return f"{name}{options}"
+def _same_encoder(there: str, asked: str) -> bool:
+    """Return whether an encoder of a results file is the one that was asked for.
+
+    It tells the commit of a model of the hub, and the whole path of a folder.
+    """
+    (name, options), (own, wanted_options) = split_options(there), split_options(asked)
+    if options != wanted_options:
+        return False
+    if own.startswith(FOLDER):
+        return name.startswith(FOLDER) and _folder(name) == _folder(own)
+    return name == own or ("@" not in own and name.partition("@")[0] == own)
+
+
+def _folder(spec: str) -> Path:
+    return Path(spec.removeprefix(FOLDER)).expanduser().resolve()
