@@ -19,6 +19,10 @@ from handful.benchmark.render.records import records
 from handful.benchmark.summary import Line, Summary, Table, summarise
 from handful.errors import InputError
 
+ELEVEN = (
+    *("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
+    *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
+)
 ANCHORS = Path(__file__).resolve().parents[2] / "benchmarks" / "anchors"
 
 
@@ -374,6 +378,23 @@ def test_anchors_of_the_cars() -> None:
     measured = {1: 0.635, 2: 0.656, 4: 0.703, 8: 0.736, 16: 0.777}
     assert found["task-res"].accuracy == pytest.approx(measured)
     assert {one.source for one in found.values()} == {"cars-vit-b-32"}
+
+
+def test_anchors_of_rn50_have_the_printed_averages() -> None:
+    """Averages over the eleven sets are printed beside the log, and were typed from there."""
+    found = read_anchors(ANCHORS / "rn50.toml")
+    assert {one.source for one in found} == {f"{name}, RN50" for name in ELEVEN}
+    printed = {
+        "zero-shot": [58.9] * 5,
+        "clip-adapter": [62.67, 65.55, 68.61, 71.40, 74.44],
+        "tip-adapter": [62.33, 64.62, 66.54, 68.50, 70.32],
+        "tip-adapter-f": [64.60, 66.65, 69.67, 72.45, 75.83],
+    }
+    for method, averages in printed.items():
+        of_method = [one for one in found if one.method == method]
+        for shots, average in zip((1, 2, 4, 8, 16), averages, strict=True):
+            ours = 100 * np.mean([one.accuracy[shots] for one in of_method])
+            assert ours == pytest.approx(average, abs=0.051 if method == "zero-shot" else 0.0051)
 
 
 FILE = """

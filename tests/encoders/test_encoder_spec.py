@@ -8,7 +8,7 @@ import importlib.util
 import pytest
 
 from handful.encoders.protocol import Encoder
-from handful.encoders.spec import KINDS, PROVIDERS, encoder_kinds, load_encoder
+from handful.encoders.spec import KINDS, PROVIDERS, encoder_kinds, encoder_name, load_encoder
 from handful.errors import InputError
 
 
@@ -49,3 +49,22 @@ def test_typos(spec: str, nearest: str) -> None:
 def test_an_unknown_style() -> None:
     with pytest.raises(InputError, match=r"style 'coup' is unknown.*Did you mean 'coop'"):
         load_encoder("lite:coup")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("lite", "lite"),
+        ("hf:openai/clip-vit-base-patch16", "clip-vit-base-patch16"),
+        ("hf:openai/clip-vit-base-patch16@c0ffee?crop=floor", "clip-vit-base-patch16?crop=floor"),
+        ("dir:/models/mine/", "mine"),
+        ("dir:mine", "mine"),
+        ("open_clip:RN50/openai", "RN50"),
+        ("open_clip:RN50/openai?style=coop", "RN50?style=coop"),
+        ("open_clip:ViT-B-32/weights/of/mine.pt", "ViT-B-32"),
+        ("open_clip:hf-hub:laion/CLIP-ViT-B-32@main", "CLIP-ViT-B-32"),
+        ("open_clip:local-dir:models/tiny", "tiny"),
+    ],
+)
+def test_what_tables_call_an_encoder(spec: str, name: str) -> None:
+    assert encoder_name(spec) == name

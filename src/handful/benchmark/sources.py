@@ -18,6 +18,7 @@ from handful.classifier.correction import lacking, told_of, uses_correction
 from handful.classifier.tuned import head_kind, is_tuning
 from handful.datasets.source import open_images, short_name
 from handful.encoders.protocol import Encoder
+from handful.encoders.spec import encoder_name
 from handful.errors import InputError
 from handful.features.contents import Features
 from handful.features.digests import row_digests
@@ -316,7 +317,7 @@ def images_source(
         InputError: the images or the prompts cannot be read, an image of a thinned source cannot,
             or the encoder has no projection where one is needed.
     """
-    kind = encoder.spec.partition("@")[0].rpartition("/")[2]
+    kind = encoder_name(encoder.spec)
     name = name or f"{short_name(images)}, {kind}"
     opened = open_images(images, to_learn=False)
     if only_test:

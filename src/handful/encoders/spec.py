@@ -11,7 +11,7 @@ from handful.encoders.options import Options, split_options
 from handful.encoders.protocol import Encoder
 from handful.errors import InputError, did_you_mean
 
-__all__ = ["EncoderKind", "encoder_kinds", "load_encoder"]
+__all__ = ["EncoderKind", "encoder_kinds", "encoder_name", "load_encoder"]
 
 # Kind of encoder, the word before the colon, to the function that loads it from what comes after.
 PROVIDERS = {
@@ -85,3 +85,18 @@ def load_encoder(spec: str) -> Encoder:
     module, function = PROVIDERS[kind].split(":")
     provider: Callable[[str, Options], Encoder] = getattr(importlib.import_module(module), function)
     return provider(rest, options)
+
+
+def encoder_name(spec: str) -> str:
+    """Return what an encoder is called in tables: the model, without owner, weights and commit.
+
+    >>> [encoder_name(s) for s in ("lite", "open_clip:RN50/openai?style=coop", "hf:openai/b16@c0")]
+    ['lite', 'RN50?style=coop', 'b16']
+    """
+    named, mark, options = spec.partition("?")
+    kind, _, rest = named.partition(":")
+    if kind == "open_clip" and ":" not in rest:
+        name = rest.partition("/")[0]
+    else:
+        name = rest.partition("@")[0].rstrip("/").rpartition("/")[2] or kind
+    return f"{name}{mark}{options}"

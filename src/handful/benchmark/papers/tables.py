@@ -14,6 +14,7 @@ from handful.benchmark.papers.wanted import Wanted
 from handful.benchmark.results import Results
 from handful.benchmark.text_table import TextTable
 from handful.datasets.source import short_name
+from handful.encoders.spec import encoder_name
 
 __all__ = ["paper_tables"]
 
@@ -87,7 +88,7 @@ def _lines(
             here = [row for row in rows if row["shots"] == shots]
             found.append(
                 _Line(
-                    f"{label}, {_backbone(encoder)}" if several else label,
+                    f"{label}, {encoder_name(encoder)}" if several else label,
                     {c.name: cell(here, c, own[0].plan.seeds) for c in columns},
                     _published(item, own[0], place) if shots in item.shots else {},
                 )
@@ -198,11 +199,3 @@ def _given(needed: Sequence[Wanted]) -> str:
             if more:
                 found[f"{method} {more}"] = None
     return "; ".join(found)
-
-
-def _backbone(encoder: str) -> str:
-    """Return the last part of what names an encoder, without options and revision."""
-    name = encoder.partition("?")[0].partition("@")[0]
-    if name.startswith("open_clip:"):
-        return name.removeprefix("open_clip:").partition("/")[0]
-    return name.rpartition("/")[2]
