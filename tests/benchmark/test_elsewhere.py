@@ -312,6 +312,18 @@ def test_shift_tests_what_was_learnt_on_every_other_source(tmp_path: Path) -> No
     assert run_plan(shift(tmp_path, test_on=plan.test_on[:1]), out) == Ran(6, 0, 6)
 
 
+def test_transfer_to_one_class_alone_is_refused(tmp_path: Path) -> None:
+    """Every answer would be right. A folder of which only "test" is there is read as such."""
+    other = write(tmp_path / "other.safetensors", ("fox",))
+    plan = shift(tmp_path, "transfer", test_on=(other,), methods=("zero-shot",))
+    with pytest.raises(InputError) as error:
+        run_plan(plan, tmp_path / "no.jsonl")
+    assert str(error.value) == (
+        "other has one class, 'fox', among which every answer is right: the protocol transfer needs"
+        " two."
+    )
+
+
 def test_transfer_is_for_methods_that_reach_other_classes(tmp_path: Path) -> None:
     other = write(tmp_path / "other.safetensors", ("fox", "gnu", "hen"), seed=7)
     with pytest.raises(InputError, match="what method 'linear-probe' learns is about the classes"):

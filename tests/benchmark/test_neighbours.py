@@ -319,6 +319,7 @@ def test_names_of_files_stay_in_their_folder(source: Source) -> None:
         ([("zero-shot", {})], {"classes": ["ants"]}, "no class 'ants' .* Did you mean 'ant'?"),
         ([("zero-shot", {})], {"classes": []}, "of 0 classes of things, 0 test images"),
         ([("zero-shot", {})], {"most": 4}, "of 4 classes of things, 4 test images would be shown"),
+        ([("zero-shot", {})], {"most": -5}, "of 4 classes of things, 0 test images"),
         ([("coop", {})], {}, "trains inside the encoder: give the images"),
         ([("zero-shot", {})], {"shots": 10}, "has 9 images of 'cat'"),
     ],

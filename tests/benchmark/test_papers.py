@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from itertools import product
@@ -298,6 +299,113 @@ def test_only_what_is_missing_is_made(own: Path, tmp_path: Path) -> None:
     assert tables[0] == tables[1]
     assert len(tables[0]) == 2  # one for each number of shots
     assert "Not the paper's data" in tables[0][0].note
+
+
+def test_runs_are_found_wherever_the_features_lie_now(own: Path, tmp_path: Path) -> None:
+    item, out = PAPER.table("6"), tmp_path / "r.jsonl"
+    first = make(item, Where(plan=own), out)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("mine.safetensors", "plan.toml"):
+        (tmp_path / name).rename(elsewhere / name)
+    moved = Where(plan=elsewhere / "plan.toml")
+    second = make(item, moved, out)
+    assert (second.made, second.told) == (0, ())
+    assert {row[-1] for row in needs_table(PAPER, item, moved, out).rows} == {"4 of 4"}
+    tables = [paper_tables(PAPER, item, one.needed, one.results) for one in (first, second)]
+    assert tables[0] == tables[1]
+
+
+def test_runs_of_other_features_under_the_same_name_are_not_taken(
+    own: Path, tmp_path: Path
+) -> None:
+    item, out = PAPER.table("6"), tmp_path / "r.jsonl"
+    make(item, Where(plan=own), out)
+    labels = np.tile(np.arange(3), 8)
+    centres = np.eye(3, 8, dtype=np.float32)
+    others = Features(centres[labels], labels=labels, class_embeddings=centres)
+    save_features(tmp_path / "mine.safetensors", others, overwrite=True)
+    again = make(item, Where(plan=own), out)
+    assert again.made == 6 * 2 * 2
+    # Images on the class embeddings themselves, by ratio 0.
+    (first, *_) = paper_tables(PAPER, item, again.needed, again.results)
+    assert first.rows[0][1] == "100.0 ±0.0"
+
+
+def test_images_are_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: Path
+) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "photos").symlink_to(photos)
+    (tmp_path / "plan.toml").write_text(
+        'images = ["here/photos"]\nencoder = "lite"\nshots = [1]\nseeds = [1]\nselect = "fixed"\n'
+        "[settings.all]\nepochs = 1\n"
+    )
+    item, out = PAPER.figure("4"), tmp_path / "r.jsonl"
+    monkeypatch.chdir(tmp_path)
+    assert make(item, Where(plan=Path("plan.toml")), out).made == 2
+    monkeypatch.chdir(tmp_path / "there")
+    again = make(item, Where(plan=Path("../plan.toml")), out)
+    assert (again.made, again.told) == (0, ())
+
+
+def test_a_plan_names_what_is_tested_elsewhere_and_not_the_protocol(
+    own: Path, tmp_path: Path
+) -> None:
+    item = PAPER.table("9")
+    with pytest.raises(InputError, match=r"name them in .*plan\.toml with test_on"):
+        wanted(item, Where(plan=own))
+    own.write_text('test_on = ["v2.safetensors"]\n' + own.read_text())
+    (tmp_path / "mine.safetensors").rename(tmp_path / "v2.safetensors")
+    (one,) = wanted(item, Where(plan=own))
+    assert (one.plan.protocol, len(one.plan.test_on)) == ("shift", 1)
+
+
+def test_sources_of_one_name_are_refused(own: Path) -> None:
+    own.write_text('features = ["a/x.safetensors", "b/x.safetensors"]\n')
+    with pytest.raises(InputError, match="two sources are called 'x'"):
+        wanted(PAPER.table("6"), Where(plan=own))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("settings = 3", "settings in the plan .* is 3"),
+        ("settings = {all = 3}", "settings in the plan .* expected tables"),
+        ("[settings.clip-adaptor]\nblend = 1", "Did you mean 'clip-adapter'"),
+        ("[settings.coop]\nepocs = 1", "Did you mean 'epochs'"),
+        ("shotss = [1]", "has the key 'shotss'"),
+    ],
+    ids=["number", "number for all", "method", "setting", "key"],
+)
+def test_wrong_plans_for_the_papers_data(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        wanted(PAPER.table("6"), Where(root=tmp_path, plan=path))
+
+
+@pytest.mark.parametrize("accuracy", [None, math.nan])
+def test_damaged_runs_are_named(tmp_path: Path, accuracy: float | None) -> None:
+    item, out = PAPER.table("1"), tmp_path / "r.jsonl"
+    whole = run("zero-shot", 0.5, source="a", shots=16, seed=1)
+    lacking = {name: value for name, value in whole.items() if name != "given"}
+    damaged = whole | {"accuracy": accuracy}
+    for row, words in ((lacking, "lacks 'given'"), (damaged, f"has accuracy {accuracy}")):
+        out.write_text(json.dumps(row) + "\n")
+        with pytest.raises(InputError, match=words):
+            make(item, Where(), out)
+        with pytest.raises(InputError, match=words):
+            needs_table(PAPER, item, Where(), out)
+
+
+def test_a_source_of_an_older_version_is_no_accident(tmp_path: Path) -> None:
+    (one,) = wanted(PAPER.table("1"), Where())
+    row = run("zero-shot", 0.5, source="a", shots=16, seed=1)
+    for flags in ({}, {"flags": ["--images"]}):
+        told = {"kind": "source", "digest": "a" * 64, **flags}
+        assert not any(one.found(Results({row["key"]: row}, {"a" * 64: told})))
 
 
 def test_ratio_zero_of_a_table_that_was_made_is_zero_shot(own: Path, tmp_path: Path) -> None:

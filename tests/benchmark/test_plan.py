@@ -249,6 +249,7 @@ def test_a_plan_that_is_not_there_or_no_text(tmp_path: Path) -> None:
         ({"protocol": "who"}, r"no protocol 'who'\. Did you mean 'whu'\? Use one of coop, whu, "),
         ({"select": "vla"}, r"no selection policy 'vla'\. Did you mean 'val'\? Use one of val, cv"),
         ({"shots": ()}, r"shots are \[\]: expected numbers from 1"),
+        ({"shots": tuple(range(99))}, r"shots are \[0, 1, .*, 9, …\]: expected numbers from 1"),
         ({"shots": (0, 1)}, r"shots are \[0, 1\]: expected numbers from 1"),
         ({"seeds": (-1,)}, r"seeds are \[-1\]: expected numbers from 0"),
         ({"seeds": (2**32,)}, r"seeds are \[4294967296\]: expected numbers from 0 to 4294967295"),
@@ -287,6 +288,15 @@ def test_no_numbers(text: str) -> None:
     with pytest.raises(InputError) as error:
         numbers(text, "shots")
     assert str(error.value) == f"--shots is '{text}': expected numbers such as 1,2,4 or 1-3."
+
+
+@pytest.mark.parametrize("text", ["1-1000000000", "3,0-10000", f"5-{10**30}"])
+def test_a_range_is_not_endless(text: str) -> None:
+    assert len(numbers("0-9999", "seeds")) == 10_000
+    with pytest.raises(InputError) as error:
+        numbers(text, "seeds")
+    told = f"--seeds has the range {text.rpartition(',')[2]}: expected 10,000 numbers at most."
+    assert str(error.value) == told
 
 
 def test_words() -> None:

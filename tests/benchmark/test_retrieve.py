@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +386,20 @@ def test_other_spaces_play_no_part(
     for classifier in (corrected, earlier):
         found = run_retrieval(noisy, classifier.fit(paths, names), adapt="none", store=store)
         assert (found.plain, found.adapted) == (expected, None)
+
+
+def test_captions_are_read_in_a_template(primary: CaptionedImages) -> None:
+    encoder = Colours()
+    ran = run_retrieval(primary, encoder, template=" {}e0")
+    assert encoder.texts == [f" {text}e0" for text in primary.texts]
+    assert 'Captions are read as " {}e0".' in retrieval_table(ran).note
+    assert "read as" not in retrieval_table(run_retrieval(primary, Colours())).note
+
+
+def test_a_template_keeps_underscores_and_has_one_place(primary: CaptionedImages) -> None:
+    encoder = Colours()
+    run_retrieval(replace(primary, texts=("1_0 0 0", *primary.texts[1:])), encoder)
+    assert encoder.texts[0] == "1_0 0 0"
+    for template, word in (("a photo", "exactly one"), ("imagenet-7", "7 templates")):
+        with pytest.raises(InputError, match=word):
+            run_retrieval(primary, encoder, template=template)

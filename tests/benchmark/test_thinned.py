@@ -272,6 +272,16 @@ def test_an_image_that_is_needed_must_be_readable(clip: str, many: str) -> None:
         plan.sources()
 
 
+def test_an_image_that_a_small_source_leaves_out_is_told(clip: str, many: str) -> None:
+    plan, broken = plan_of(clip, many), Path(many) / "test" / "red" / "3.png"
+    broken.write_bytes(b"no picture")
+    with pytest.warns(RuntimeWarning) as said:
+        (source,) = plan.sources()
+    assert len(source.labels) == 4 * EACH["train"] + TESTED - 1
+    (told,) = [str(one.message) for one in said if "left out" in str(one.message)]
+    assert told.startswith(f"{source.name}: 1 of 80 images left out, for one: {broken} ")
+
+
 # -- sources that are tested on alone --------------------------------------------------------------
 
 
@@ -280,9 +290,10 @@ def test_of_a_source_that_is_tested_on_the_test_images_are_encoded(
 ) -> None:
     """CIFAR's 50,000 training images do not even become files."""
     make("cifar10", tmp_path)
+    unsplit = f"{painted(tmp_path / 'other', {'train': 3}, seed=1)}/train"
     plan = plan_of(
         clip, many, protocol="transfer", shots=(1,), seeds=(1,),
-        test_on=(f"data:cifar10@{tmp_path}", painted(tmp_path / "other", {"train": 3}, seed=1)),
+        test_on=(f"data:cifar10@{tmp_path}", unsplit),
     )  # fmt: skip
     run_plan(plan, tmp_path / "out.jsonl")
     ours = 4 * (EACH["train"] + EACH["test"])

@@ -456,3 +456,29 @@ def test_features_without_what_is_needed(kept: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"texts already.* give --encoder, too"):
         verify("eurosat", features=file, checkpoint="RN50", templates=["photo"])
+
+
+def test_features_that_no_encoder_can_read_names_for(kept: Path, tmp_path: Path) -> None:
+    nameless = embedded(kept, tmp_path / "nameless.safetensors", class_names=None)
+    with pytest.raises(InputError) as error:
+        verify("eurosat", features=nameless, encoder=squares.SPEC, checkpoint="RN50")
+    assert str(error.value) == (
+        "nameless has no class names, so that squares:of-colour has nothing to read: embed"
+        " data:eurosat@ROOT, which keeps them, or leave --encoder out."
+    )
+    assert verify("eurosat", features=nameless, checkpoint="RN50", head=False).judged
+
+
+def test_features_of_another_width_than_the_encoder(kept: Path, tmp_path: Path) -> None:
+    whole = load_features(embedded(kept, tmp_path / "whole.safetensors"))
+    file = tmp_path / "narrow.safetensors"
+    narrow = {name: getattr(whole, name)[..., :4] for name in ("image_features", "text_features")}
+    W = whole.class_embeddings
+    assert W is not None
+    save_features(file, replace(whole, **narrow, class_embeddings=W[:, :4], fingerprint=None))
+    with pytest.raises(InputError) as error:
+        verify("eurosat", features=file, encoder=squares.SPEC, checkpoint="RN50")
+    assert str(error.value) == (
+        f"narrow has features of 4 numbers, and squares:of-colour gives {squares.WIDTH}: give the"
+        " encoder of the features."
+    )

@@ -74,6 +74,16 @@ def test_what_cannot_be_made_is_told_beside_the_table(handful, plan: str) -> Non
     assert "'coop' trains inside the encoder" in ran.err
 
 
+def test_a_figure_that_is_there_is_said_before_the_work(handful, plan: str) -> None:
+    path = Path("figures/clip-adapter-figure-6.png")
+    path.parent.mkdir()
+    path.write_text("mine")
+    # No data are named, which would be said first if the work had begun.
+    figure = ("bench", "plot", "--paper", "clip-adapter", "--figure", "6")
+    handful(*figure, "--format", "png", "--out", "figures").refused("exists already")
+    assert path.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -83,9 +93,12 @@ def test_what_cannot_be_made_is_told_beside_the_table(handful, plan: str) -> Non
         (("table", "--paper", "clip-adapter"), ["--table", "6: Residual ratio"]),
         (("table", "--paper", "clip-adapter", "--table", "66"), ["'66'", "10"]),
         (("plot", "--paper", "clip-adapter", "--figure", "1"), ["'1'", "ratio"]),
-        (("table", "--table", "6"), ["--table", "no --paper"]),
-        (("plot", "x.jsonl", "--data", "."), ["--data", "no --paper"]),
+        (("table", "--table", "6"), ["--table", "without --paper"]),
+        (("plot", "x.jsonl", "--data", "."), ["--data", "without --paper"]),
+        (("table", "x.jsonl", "--jobs", "2"), ["--jobs", "without --paper"]),
         ((*TABLE[1:], "--baseline", "coop"), ["--baseline", "--paper"]),
+        ((*TABLE[1:], "--interval", "95"), ["--interval", "with --paper"]),
+        ((*TABLE[1:], "--out", "table.html"), ["table.html", "Markdown"]),
         (("plot", *TABLE[2:4], "--figure", "3", "--over", "blend"), ["--over", "--paper"]),
         ((*TABLE[1:], "a.jsonl", "b.jsonl"), ["a.jsonl", "b.jsonl"]),
         ((*TABLE[1:],), ["36 runs", "--data", "--plan", "--needs"]),

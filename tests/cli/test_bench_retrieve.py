@@ -60,16 +60,17 @@ def plain(others: Path) -> tuple[np.ndarray, list[str], np.ndarray]:
 
 def test_the_document_tells_what_the_features_give(handful, captions, adapter, plain) -> None:
     X, texts, owners = plain
-    T = load_encoder("lite").encode_texts(texts)
+    T = load_encoder("lite").encode_texts([f"a photo of {text}" for text in texts])
     head = FewShotClassifier.load(adapter).head_
     found = handful(
         "bench", "retrieve", captions, "--model", adapter, "--adapt", "texts", "--at", "2,1,2",
-        "--json",
+        "--template", "a photo of {}", "--json",
     ).document()  # fmt: skip
     rows = found.pop("rows")
     assert found == {
         "captions": "dataset_photos",
         "split": "test",
+        "template": "a photo of {}",
         "encoder": "lite",
         "method": "clip-adapter",
         "images": 5,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import coloured_squares as squares
+import numpy as np
 import pytest
 from markdown_pages import names_in, section, table
+
+from handful.features.file import load_features, save_features
 
 LISTS = ("numbers", "reasons", "tried", "not_tried")
 VERIFY = ("bench", "verify", "eurosat")
@@ -110,6 +114,20 @@ def test_features_alone(handful, root: Path, tmp_path: Path) -> None:
     told = ("--features", file, *ENCODER)
     assert "The likely reason is the template: with " in handful(*VERIFY, *told).out
     assert handful(*VERIFY, *told, "--template", "eurosat").status == 0
+
+
+def test_what_was_not_measured_is_not_said_to_be_right(handful, root: Path, tmp_path: Path) -> None:
+    file, few = tmp_path / "whole.safetensors", tmp_path / "few.safetensors"
+    told = ("--encoder", squares.SPEC, "--template", "eurosat")
+    handful("embed", f"data:eurosat@{root}", *told, "--out", file).done()
+    whole = load_features(file)
+    assert whole.split is not None
+    save_features(few, replace(whole, split=np.maximum(whole.split, 1)))  # nothing to learn from
+    found = handful(*VERIFY, "--features", few, "--checkpoint", "RN50")
+    assert found.status == 0, found.err
+    assert "gda was not measured" in found.out
+    said = found.out.splitlines()[-1]
+    assert said == "The set-up gives the published numbers, as far as they were measured."
 
 
 def test_refusals(handful, root: Path, tmp_path: Path) -> None:

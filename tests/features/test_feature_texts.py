@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handful.datasets.imagenet import imagenet_classes
 from handful.datasets.sentences import ClassSentences
 from handful.errors import InputError
 from handful.features import texts
 from handful.features.store import FeatureStore
-from handful.features.texts import class_embeddings, encode_prompts, read_classes, refuse_blind
+from handful.features.texts import (
+    class_embeddings,
+    encode_prompts,
+    read_classes,
+    readable_names,
+    refuse_blind,
+)
 
 
 def test_equal_prompts_are_encoded_once_and_come_back_in_order(encoder) -> None:
@@ -110,6 +117,16 @@ def test_how_names_read_is_told_where_they_are_read(encoder, recwarn) -> None:
     with pytest.warns(UserWarning, match="are read alike"):
         features = read_classes(encoder, labels, ("{}",), sentences=sentences)
     np.testing.assert_array_equal(features[1, 0], encoder.encode_texts(["Wind Mill"])[0])
+
+
+def test_two_classes_of_imagenet_with_one_name_are_meant_to_be_two(recwarn) -> None:
+    of_imagenet = ["missile", "missile_", "sunglasses", "sunglasses_"]
+    assert set(of_imagenet) < set(imagenet_classes().values())
+    readable_names(of_imagenet)
+    assert not recwarn.list
+    for pair in (["dam", "dam_"], ["Missile", "missile_"], ["missile", "missile__"]):
+        with pytest.warns(UserWarning, match="are read alike"):
+            readable_names(pair)
 
 
 def test_a_blind_encoder_is_told(encoder) -> None:

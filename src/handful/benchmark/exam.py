@@ -113,6 +113,11 @@ class Exam:
                 names = other.class_names, self.source.class_names
                 columns = columns_of(*names, other.name, self.source.name)
             else:
+                if len(other.class_names) < 2:
+                    raise InputError(
+                        f"{other.name} has one class, '{other.class_names[0]}', among which every"
+                        f" answer is right: the protocol {TRANSFER} needs two."
+                    )
                 self._needs_text(other)
             rows = _test_rows(other)
             _refuse_known(self.source, other, rows)

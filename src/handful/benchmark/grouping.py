@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, NamedTuple
 
 from handful.errors import InputError
@@ -23,6 +24,7 @@ __all__ = [
     "labels_in_order",
     "lay_out",
     "missing",
+    "refuse_incomplete",
     "uncounted",
 ]
 
@@ -52,17 +54,32 @@ def group(runs: Mapping[str, Row]) -> dict[tuple[str, str], Runs]:
     Raises:
         InputError: a run lacks something.
     """
+    refuse_incomplete(runs)
     found: dict[tuple[str, str], Runs] = {}
+    for row in runs.values():
+        same = found.setdefault((row["protocol"], row["select"]), {})
+        place = Place(row["source"], row["shots"], row["seed"])
+        same.setdefault(label_of(row), {}).setdefault(place, row)
+    return found
+
+
+def refuse_incomplete(runs: Mapping[str, Row]) -> None:
+    """Refuse runs that something is not told of, or whose accuracy is no number.
+
+    Raises:
+        InputError: there is one.
+    """
     for key, row in runs.items():
         if lacking := sorted(NEEDED - row.keys()):
             raise InputError(
                 f"the run '{key}' lacks '{lacking[0]}': remove its line from the results, and run"
                 " again."
             )
-        same = found.setdefault((row["protocol"], row["select"]), {})
-        place = Place(row["source"], row["shots"], row["seed"])
-        same.setdefault(label_of(row), {}).setdefault(place, row)
-    return found
+        if not isinstance(row["accuracy"], int | float) or not isfinite(row["accuracy"]):
+            raise InputError(
+                f"the run '{key}' has accuracy {row['accuracy']!r:.80}: expected a number; remove"
+                " its line from the results, and run again."
+            )
 
 
 def label_of(row: Row) -> str:

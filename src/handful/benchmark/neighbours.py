@@ -258,7 +258,7 @@ def _shown(source: Source, test: Rows, classes: Rows, most: int, seed: int) -> R
     generator = np.random.default_rng(seed)
     labels = source.labels[test]
     kept = [
-        np.sort(generator.permutation(test[labels == c])[: most // max(1, len(classes))])
+        np.sort(generator.permutation(test[labels == c])[: max(0, most) // max(1, len(classes))])
         for c in classes
     ]
     rows = np.concatenate([np.empty(0, np.int64), *kept])

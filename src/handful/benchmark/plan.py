@@ -26,9 +26,11 @@ from handful.selection.select import POLICIES
 from handful.tuning import registry as tunings
 from handful.tuning.tuned_encoder import open_tuned
 
-__all__ = ["Plan", "numbers", "read_plan", "words"]
+__all__ = ["Plan", "numbers", "plan_keys", "read_plan", "words"]
 
 LARGEST = 2**32 - 1  # seed of numpy's old generator
+SHOWN = 10  # numbers in a message
+LONGEST = 10_000  # numbers that a range such as 1-3 may stand for
 TEXT, TEXTS, NUMBERS = "a text", "a list of texts", "a list of whole numbers"
 TABLES = "tables, such as [settings.all]"
 LISTS = "tables of lists, such as [variants.clip-adapter] with blend = [0.2, 0.4]"
@@ -125,9 +127,9 @@ class Plan:
         for what, numbers in (("shots", self.shots), ("seeds", self.seeds)):
             least = 1 if what == "shots" else 0
             if not numbers or min(numbers) < least or max(numbers) > LARGEST:
-                raise InputError(
-                    f"{what} are {list(numbers)}: expected numbers from {least} to {LARGEST}."
-                )
+                more = ", …" if len(numbers) > SHOWN else ""
+                shown = f"[{', '.join(map(str, numbers[:SHOWN]))}{more}]"
+                raise InputError(f"{what} are {shown}: expected numbers from {least} to {LARGEST}.")
         if not self.methods:
             raise InputError(f"there is no method to run: name some of {heads.names()}.")
         known_settings = {n for method in self.methods for n in _kind(method)().settings()}
@@ -276,18 +278,8 @@ def read_plan(path: Path, **flags: Any) -> Plan:
     Raises:
         InputError: the file is damaged, or has a key that is none.
     """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the plan {path} cannot be read ({error}).") from error
+    table = plan_keys(path)
     for key, value in table.items():
-        if key not in KINDS:
-            raise InputError(
-                f"the plan {path} has the key '{key}': expected {', '.join(KINDS)}."
-                f"{did_you_mean(key, KINDS)}"
-            )
-        if not _is(value, KINDS[key]):
-            raise InputError(f"{key} in the plan {path} is {value!r}: expected {KINDS[key]}.")
         if isinstance(value, list):
             table[key] = tuple(value)
     for key, start in (
@@ -300,6 +292,27 @@ def read_plan(path: Path, **flags: Any) -> Plan:
         if key in table:
             table[key] = str(path.parent / table[key])
     return Plan(**(table | {key: value for key, value in flags.items() if value is not None}))
+
+
+def plan_keys(path: Path) -> dict[str, Any]:
+    """Return what a plan's file says, as it stands there.
+
+    Raises:
+        InputError: as :func:`read_plan`.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"the plan {path} cannot be read ({error}).") from error
+    for key, value in table.items():
+        if key not in KINDS:
+            raise InputError(
+                f"the plan {path} has the key '{key}': expected {', '.join(KINDS)}."
+                f"{did_you_mean(key, KINDS)}"
+            )
+        if not _is(value, KINDS[key]):
+            raise InputError(f"{key} in the plan {path} is {value!r}: expected {KINDS[key]}.")
+    return table
 
 
 def _kind(method: str) -> type[Settings]:
@@ -337,15 +350,22 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
     """Read ``1,2,4`` or ``1-3``.
 
     Raises:
-        InputError: something else.
+        InputError: something else, or a range of more than 10,000 numbers.
     """
-    found: list[int] = []
+    ranges: list[range] = []
     try:
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
-            found += range(int(first), int(last) + 1) if dash else [int(first)]
+            ranges.append(range(int(first), int(last if dash else first) + 1))
     except ValueError:
-        found = []
+        ranges = []
+    for one in ranges:
+        if one.stop - one.start > LONGEST:
+            raise InputError(
+                f"--{what} has the range {one.start}-{one.stop - 1}: expected {LONGEST:,} numbers"
+                " at most."
+            )
+    found = [number for one in ranges for number in one]
     if not found:
         raise InputError(f"--{what} is '{text}': expected numbers such as 1,2,4 or 1-3.")
     return tuple(dict.fromkeys(found))

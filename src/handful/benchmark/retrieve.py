@@ -21,6 +21,7 @@ from handful.datasets.captions import CaptionedImages
 from handful.encoders.derived import DerivedEncoder
 from handful.encoders.joint import refuse_several
 from handful.encoders.protocol import Encoder
+from handful.encoders.templates import resolve_templates
 from handful.encoders.unprojected import UnprojectedEncoder
 from handful.errors import InputError, did_you_mean
 from handful.evaluation.retrieval import Retrieval, retrieval
@@ -38,6 +39,7 @@ ADAPT: dict[str, tuple[str, ...]] = {
     "both": ("images", "texts"),
     "none": (),
 }
+AS_THEY_STAND = "{}"
 Floats = npt.NDArray[np.floating[Any]]
 _BRANCHES = {"visual": "images", "text": "texts", "both": "both"}
 
@@ -48,6 +50,7 @@ class RetrievalRun:
 
     Attributes:
         captions: on what.
+        template: that they were read in.
         encoder: its spec.
         method: of the classifier that adapts; None where nothing is adapted.
         sides: that are adapted: ``images``, ``texts``, both or none.
@@ -57,6 +60,7 @@ class RetrievalRun:
     """
 
     captions: CaptionedImages
+    template: str
     encoder: str
     method: str | None
     sides: tuple[str, ...]
@@ -70,6 +74,7 @@ def run_retrieval(
     model: Encoder | FewShotClassifier,
     *,
     adapt: str | None = None,
+    template: str = AS_THEY_STAND,
     at: Sequence[int] = (1, 5, 10),
     store: FeatureStore | None = None,
 ) -> RetrievalRun:
@@ -81,13 +86,16 @@ def run_retrieval(
             the classifier has learnt.
         adapt: ``images``, ``texts``, ``both`` or ``none``; None: every side that the classifier
             adapts.
+        template: captions are read in it; published tables of CLIP have ``a photo of {}``.
         at: numbers K.
         store: where features are kept between calls.
 
     Raises:
-        InputError: an image cannot be read, the encoder reads no texts or is several, or the
-            classifier adapts nothing on a side that is asked for.
+        InputError: an image cannot be read, the template has no place for a caption, the encoder
+            reads no texts or is several, or the classifier adapts nothing on a side that is asked
+            for.
     """
+    read = _read_in(template, captions.texts)
     if adapt is not None and adapt not in ADAPT:
         raise InputError(
             f"adapt is '{adapt}'.{did_you_mean(adapt, ADAPT)} Expected {', '.join(ADAPT)}."
@@ -105,15 +113,16 @@ def run_retrieval(
         )
     seen = encode_images(base, captions.paths, store=store, label="encoding images")
     images: Floats = seen.features[:, 0]
-    texts: Floats = encode_prompts(base, captions.texts, store)
+    texts: Floats = encode_prompts(base, read, store)
     plain = retrieval(images, texts, captions.image_of_text, at)
     adapted = None
     if classifier is not None and sides:
-        images, texts = _adapted(classifier, sides, captions, images, texts, store)
+        images, texts = _adapted(classifier, sides, captions, read, images, texts, store)
         adapted = retrieval(images, texts, captions.image_of_text, at)
     known = classifier.digests_ if classifier is not None else frozenset[str]()
     return RetrievalRun(
         captions,
+        template,
         base.spec,
         classifier.method if classifier is not None and sides else None,
         sides,
@@ -121,6 +130,16 @@ def run_retrieval(
         adapted,
         sum(digest in known for digest in seen.digests),
     )
+
+
+def _read_in(template: str, texts: Sequence[str]) -> list[str]:
+    found = resolve_templates(template, ())
+    if len(found) != 1:
+        raise InputError(
+            f"the set '{template}' has {len(found)} templates, and a caption is read in one: give a"
+            " template such as 'a photo of {}'."
+        )
+    return [found[0].replace("{}", text) for text in texts]
 
 
 def adapted_sides(classifier: FewShotClassifier) -> tuple[str, ...]:
@@ -163,6 +182,7 @@ def _adapted(
     classifier: FewShotClassifier,
     sides: Sequence[str],
     captions: CaptionedImages,
+    read: Sequence[str],
     images: Floats,
     texts: Floats,
     store: FeatureStore | None,
@@ -174,7 +194,7 @@ def _adapted(
             label = "encoding images by the trained tower"
             images = encode_images(tuned, captions.paths, store=store, label=label).features[:, 0]
         if "texts" in sides:
-            texts = encode_prompts(tuned, captions.texts, store)
+            texts = encode_prompts(tuned, read, store)
         return images, texts
     assert isinstance(head, ClipAdapter)
     return (
@@ -216,6 +236,8 @@ def _note(run: RetrievalRun) -> str:
         " image→text counts the images of which a caption is among the first K captions, text→image"
         " the captions whose image is among the first K images."
     ]
+    if run.template != AS_THEY_STAND:
+        sentences.append(f'Captions are read as "{run.template}".')
     if run.captions.left_out:
         sentences.append(
             f"{run.captions.left_out:,} captions are left out, being more than five of an image."

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,9 @@ def _worker(plan: Plan, out: Path) -> None:
             sys.exit(1)
 
     try:
-        _work(plan, plan.exams(), ResultsFile(out), stop_alone)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said by the process that started this one
+            exams = plan.exams()
+        _work(plan, exams, ResultsFile(out), stop_alone)
     except HandfulError as error:
         sys.exit(f"handful: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -300,8 +301,8 @@ def images_source(
 ) -> Source:
     """Encode labelled images through the store.
 
-    An image that cannot be read is left out. Not so of a thinned source: what is drawn from it
-    would depend on what else was read.
+    An image that cannot be read is left out, with a warning. Not so of a thinned source: what is
+    drawn from it would depend on what else was read.
 
     Args:
         images: a folder, a table, or another form that ``handful fit`` takes.
@@ -333,6 +334,14 @@ def images_source(
         strict=thin is not None,
         before_projection=before_projection,
     )
+    if embedded.skipped:
+        _, why = embedded.skipped[0]
+        all_images = len(embedded.features.image_features) + len(embedded.skipped)
+        warnings.warn(
+            f"{name}: {len(embedded.skipped):,} of {all_images:,} images left out, for one: {why}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     flags = ["--images", images, "--encoder", encoder.spec]
     for template in templates or ():
         flags += ["--template", template]

@@ -80,7 +80,7 @@ def plot(
 ) -> None:
     """Draw accuracy over shots, against time, and gains over zero-shot; or a paper's figure."""
     if paper is not None:
-        refuse_together("--paper", {"--over": over})
+        refuse_together("with --paper", {"--over": over})
         _paper_figure(
             *asked_paper(paper, "figure", number, data, plan, encoders, shots, seeds),
             results_file(paper, results),
@@ -92,7 +92,8 @@ def plot(
         )
         return
     of_paper = {"--figure": number, "--data": data, "--plan": plan, "--encoder": encoders}
-    refuse_together("no --paper", of_paper | {"--shots": shots, "--seeds": seeds})
+    more = {"--shots": shots, "--seeds": seeds, "--jobs": jobs > 1}
+    refuse_together("without --paper", of_paper | more)
     if not results:
         raise InputError(
             "there is nothing to draw: give results that 'handful bench run' wrote, or --paper."
@@ -132,15 +133,18 @@ def _paper_figure(
 ) -> None:
     from handful.benchmark.papers.figures import T_SNE, of_runs, of_test_images
     from handful.benchmark.papers.make import make
+    from handful.report.figures import check_file
 
     folder = out or results.with_name(f"{results.stem}-figures")
+    stem = f"{paper.name}-{item.name.replace(' ', '-')}"
+    for end in forms:
+        check_file(folder / f"{stem}.{end}", overwrite=force)  # said before the work
     if item.kind == T_SNE:
         found, left_out = of_test_images(paper, item, where)
     else:
         made = make(item, where, results, jobs)
         found, left_out = of_runs(paper, item, made)
         left_out = [*made.told, *left_out]
-    stem = f"{paper.name}-{item.name.replace(' ', '-')}"
     names = [stem, *(f"{stem}-{n}" for n in range(2, len(found) + 1))]
     named = dict(zip(names, found, strict=True))
     files = write_figures({name: one.figure for name, one in named.items()}, folder, forms, force)

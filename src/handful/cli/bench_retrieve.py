@@ -57,6 +57,10 @@ def retrieve(
             show_default=False,
         ),
     ] = None,
+    template: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Captions are read in it, such as 'a photo of {}'."),
+    ] = "{}",
     split: Annotated[
         str | None,
         typer.Option(
@@ -92,12 +96,13 @@ def retrieve(
 
     read = read_captions(captions, split)
     if model is None:
-        ran = run_retrieval(
-            read, load_encoder(encoder or default_encoder().spec), at=first, store=FeatureStore()
-        )
+        plain = load_encoder(encoder or default_encoder().spec)
+        ran = run_retrieval(read, plain, template=template, at=first, store=FeatureStore())
     else:
         classifier = FewShotClassifier.load(model, encoder=encoder)
-        ran = run_retrieval(read, classifier, adapt=adapt, at=first, store=FeatureStore())
+        ran = run_retrieval(
+            read, classifier, adapt=adapt, template=template, at=first, store=FeatureStore()
+        )
         warn_unverified(classifier)
     tables = [retrieval_table(ran)]
     if as_json:
@@ -125,6 +130,7 @@ def _document(ran: RetrievalRun, out: Path | None) -> dict[str, Any]:
     return {
         "captions": ran.captions.name,
         "split": ran.captions.split,
+        "template": ran.template,
         "encoder": ran.encoder,
         "method": ran.method,
         "images": ran.plain.images,

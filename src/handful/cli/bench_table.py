@@ -97,7 +97,15 @@ def table(
 ) -> None:
     """Show results as tables, or write them; or a paper's table, ours beside the published."""
     if paper is not None:
-        refuse_together("--paper", {"--format": form, "--baseline": baseline, "--anchors": anchors})
+        refuse_together(
+            "with --paper",
+            {
+                "--format": form,
+                "--baseline": baseline,
+                "--anchors": anchors,
+                "--interval": interval != "sd",
+            },
+        )
         _paper_table(
             *asked_paper(paper, "table", number, data, plan, encoders, shots, seeds),
             results_file(paper, results),
@@ -109,7 +117,8 @@ def table(
         )
         return
     of_paper = {"--table": number, "--data": data, "--plan": plan, "--encoder": encoders}
-    refuse_together("no --paper", of_paper | {"--shots": shots, "--seeds": seeds, "--needs": needs})
+    more = {"--shots": shots, "--seeds": seeds, "--needs": needs, "--jobs": jobs > 1}
+    refuse_together("without --paper", of_paper | more)
     if not results:
         raise InputError(
             "there is nothing to show: give results that 'handful bench run' wrote, or --paper."
@@ -158,6 +167,8 @@ def _paper_table(
     from handful.paths import refuse_existing
 
     if out is not None:
+        if _format(None, out) != "markdown":
+            raise InputError(f"{out} is no Markdown file, as which a paper's tables are written.")
         refuse_existing(out, overwrite=force, folder=False)  # said before the work
     if needs:
         show([needs_table(paper, item, where, results)], out, force, as_json)

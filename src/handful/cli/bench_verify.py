@@ -164,7 +164,8 @@ def _tell(found: Verified) -> None:
         if one.lacking:
             say(f"{one.number.method} was not measured: {one.lacking}")
     if why is None:
-        say("The set-up gives the published numbers.")
+        some = ", as far as they were measured" if any(one.lacking for one in found.judged) else ""
+        say(f"The set-up gives the published numbers{some}.")
         return
     first, *others = why.reasons
     say()

@@ -131,7 +131,7 @@ def refuse_together(what: str, flags: Mapping[str, Any]) -> None:
     """Refuse flags that were given and mean nothing there.
 
     Args:
-        what: beside which they mean nothing.
+        what: where they mean nothing, such as ``with --paper``.
         flags: by name; those not given are None, false or empty.
 
     Raises:
@@ -139,4 +139,4 @@ def refuse_together(what: str, flags: Mapping[str, Any]) -> None:
     """
     for name, value in flags.items():
         if value:
-            raise InputError(f"{name} means nothing with {what}: leave it out.")
+            raise InputError(f"{name} means nothing {what}: leave it out.")

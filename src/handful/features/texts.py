@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from handful.datasets.imagenet import imagenet_classes
 from handful.datasets.names import readable
 from handful.datasets.sentences import ClassSentences
 from handful.encoders.protocol import Encoder
@@ -30,19 +31,24 @@ LOOKUP_SIZE = 4096  # prompts that the store is asked for at once: 12 MB of 768 
 def readable_names(labels: Sequence[str]) -> list[str]:
     """Return the labels as words for prompts; warn where two of them become the same words.
 
-    Upper and lower case count as the same: most text towers see no difference.
+    Upper and lower case count as the same: most text towers see no difference. Of ImageNet's two
+    pairs of classes with one name nothing is said: they are meant to be two.
     """
     names = [readable(label) for label in labels]
     first: dict[str, str] = {}
     for label, name in zip(labels, names, strict=True):
         other = first.setdefault(name.casefold(), label)
-        if other != label:
+        if other != label and not _two_of_imagenet(other, label):
             warnings.warn(
                 f"the classes '{other}' and '{label}' are read alike: only their images can tell "
                 "them apart; if they are one class, give them one label.",
                 stacklevel=2,
             )
     return names
+
+
+def _two_of_imagenet(one: str, other: str) -> bool:
+    return other == f"{one}_" and other in imagenet_classes().values()
 
 
 def encode_prompts(

@@ -78,7 +78,8 @@ def open_package(encoder: TwoTowerEncoder) -> tuple[ImageTower, TextTower]:
 class ResNetImages(ImageTower):
     """CLIP's ResNet: it has no blocks, and is trained whole or not at all.
 
-    States are ``(N, width, S/32, S/32)``, which attention pools.
+    States are ``(N, width, S/32, S/32)``, which attention pools. Batch norms keep the statistics of
+    the checkpoint, in training, too.
     """
 
     def __init__(self, model: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from handful.benchmark.grouping import refuse_incomplete
 from handful.benchmark.papers.paper import Item, Paper
 from handful.benchmark.papers.wanted import Wanted, Where, wanted
 from handful.benchmark.plan import Plan
@@ -50,13 +51,17 @@ def make(item: Item, where: Where, out: Path, jobs: int = 1) -> Made:
     needed, told = _present(wanted(item, where), where)
     file = ResultsFile(out)
     before = len(file.read().runs)
+    refuse_incomplete(file.read().runs)
     if where.known:
-        for one in needed:
+        for place, one in enumerate(needed):
             if one.count > _there(one, file.read()):
                 plan, lacking = _servable(one)
                 told += lacking
                 if plan is not None:
                     run_plan(plan, out, jobs)
+                    if not one.of_paper:  # images lie elsewhere than when runs were made, maybe
+                        digest = one.digest or plan.sources()[0].digest
+                        needed[place] = replace(one, digest=digest)
     results = file.read()
     there, count = sum(_there(one, results) for one in needed), sum(one.count for one in needed)
     if not there:
@@ -78,8 +83,10 @@ def needs_table(paper: Paper, item: Item, where: Where, out: Path) -> TextTable:
         InputError: as :func:`make`, but for runs that are missing.
     """
     results = ResultsFile(out).read()
+    refuse_incomplete(results.runs)
     rows = []
-    for one in wanted(item, where):
+    needed = wanted(item, where)
+    for one in needed:
         plan = one.plan
         prompts = ", ".join(plan.templates or ())
         for (method, given), found in zip(plan.arms, one.found(results), strict=True):
@@ -89,7 +96,7 @@ def needs_table(paper: Paper, item: Item, where: Where, out: Path) -> TextTable:
             shots, seeds = (",".join(map(str, some)) for some in (plan.shots, plan.seeds))
             there = f"{len(found)} of {count}"
             rows.append((one.dataset, one.encoder, prompts, label, shots, seeds, there))
-    plan = wanted(item, where)[0].plan
+    plan = needed[0].plan
     note = f"Protocol {plan.protocol}, selection {plan.select}; runs are kept in {out}."
     if plan.test_on:
         note += f" Tested on {', '.join(plan.test_on)}, too."

@@ -142,7 +142,7 @@ def _table(
             row += _beside(line.cells[column.name], line.published.get(column.name), column)
     in_words = "1 shot" if shots == 1 else f"{shots} shots"
     return TextTable(
-        f"{paper.name}, {item.name} ({item.title.lower()}): {name}, {in_words}",
+        f"{paper.name}, {item.name} ({item.title[0].lower()}{item.title[1:]}): {name}, {in_words}",
         _note(paper, item, needed, any(line.published for line in lines)),
         tuple(header),
         tuple(map(tuple, rows)),

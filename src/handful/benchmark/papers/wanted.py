@@ -6,17 +6,18 @@ still plans, which can be compared with results, but not run.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handful.benchmark.exam import OF_OTHERS
 from handful.benchmark.grouping import Row
 from handful.benchmark.papers.paper import Item, Part
-from handful.benchmark.plan import Plan, read_plan
+from handful.benchmark.plan import Plan, plan_keys, read_plan
 from handful.benchmark.results import Results
-from handful.classifier.tuned import is_tuning
+from handful.benchmark.sources import feature_paths
+from handful.classifier.tuned import check_method, is_tuning
 from handful.datasets.catalogue import entry_named
 from handful.datasets.source import short_name
 from handful.encoders.options import split_options
@@ -58,10 +59,11 @@ class Where:
         """Features files and images in place of the paper's data sets."""
         if self.plan is None:
             return (), ()
-        keys = _keys(self.plan)
+        keys = plan_keys(self.plan)
         if not {"features", "images"} & keys.keys():
             return (), ()
-        found = read_plan(self.plan)
+        # Whatever is tested elsewhere is a matter of the paper's protocol.
+        found = read_plan(self.plan, protocol="coop", test_on=())
         return found.features, found.images
 
 
@@ -76,6 +78,7 @@ class Wanted:
         paper_encoder: spec of the paper's that it stands for.
         part: of the rows of the table.
         plan: has nothing but these runs.
+        digest: of the source, where it is known; empty where the source is known by its name.
     """
 
     dataset: str
@@ -84,6 +87,7 @@ class Wanted:
     paper_encoder: str
     part: Part
     plan: Plan
+    digest: str = ""
 
     @property
     def count(self) -> int:
@@ -96,7 +100,7 @@ class Wanted:
         Raises:
             InputError: they are on two sources that are called the same.
         """
-        own = {d for d, told in results.sources.items() if _is_of(told["flags"], self.plan)}
+        own = {self.digest} if self.digest else _named(self.plan, results)
         rows = [row for row in results.runs.values() if row["source"] in own and self._has(row)]
         if len({row["source"] for row in rows}) > 1:
             raise InputError(
@@ -141,6 +145,7 @@ def wanted(item: Item, where: Where) -> list[Wanted]:
         )
     found = []
     if features or images:
+        _refuse_twice([*map(_called, features), *map(short_name, images)])
         for part in item.parts:
             found += list(_of_plan(item, part, where))
         return _by_dataset(found)
@@ -164,10 +169,25 @@ def _of_paper(item: Item, part: Part, where: Where, dataset: str, encoder: str, 
     return Wanted(dataset, True, encoder, own, part, plan)
 
 
+def _called(features: str) -> str:
+    return "+".join(Path(one).stem for one in feature_paths(features))
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two sources are called '{name}': rename one of them.")
+
+
 def _of_plan(item: Item, part: Part, where: Where) -> Iterator[Wanted]:
     """Yield what is wanted of each source that the plan names."""
     features, images = where.others
     encoder = where.encoders[0] if where.encoders else None
+    keys = plan_keys(where.plan) if where.plan is not None else {}
+    if keys.get("protocol", item.protocol) in OF_OTHERS and "test_on" not in keys:
+        raise InputError(
+            f"{item.name} is tested on other sources, too: name them in {where.plan} with test_on."
+        )
     texts = {"templates": (part.templates,)} if part.templates else {}
     for path in features:
         if texts:
@@ -176,7 +196,10 @@ def _of_plan(item: Item, part: Part, where: Where) -> Iterator[Wanted]:
                 " give images."
             )
         plan = _plan(item, part, where, features=(path,), images=())
-        yield Wanted(Path(path).stem, False, "", "", part, plan)
+        # A file that is there is known by what it holds, wherever it lies.
+        there = all(Path(one).is_file() for one in feature_paths(path))
+        digest = plan.sources()[0].digest if there else ""
+        yield Wanted(_called(path), False, "", "", part, plan, digest)
     for one in images:
         plan = _plan(item, part, where, images=(one,), features=(), encoder=encoder, **texts)
         yield Wanted(short_name(one), False, plan.encoder or "", "", part, plan)
@@ -184,7 +207,7 @@ def _of_plan(item: Item, part: Part, where: Where) -> Iterator[Wanted]:
 
 def _plan(item: Item, part: Part, where: Where, **own: Any) -> Plan:
     """Return a plan: the paper's, with what the user's file and flags replace."""
-    keys = _keys(where.plan) if where.plan is not None else {}
+    keys = plan_keys(where.plan) if where.plan is not None else {}
     defaults = {
         key: getattr(item, key)
         for key in ("shots", "seeds", "protocol", "select")
@@ -209,6 +232,9 @@ def _merged(given: Mapping[str, Mapping[str, Any]], part: Part) -> dict[str, dic
 
     One file serves many tables: what none of these methods has is left out.
     """
+    for method, own in given.items():
+        if method != "all":
+            check_method(method, None, own, ())
     found = {}
     for method in part.methods:
         kind = tunings.get(method) if is_tuning(method) else heads.get(method)
@@ -217,13 +243,6 @@ def _merged(given: Mapping[str, Mapping[str, Any]], part: Part) -> dict[str, dic
         axes = part.variants.get(method, {})
         found[method] = {name: value for name, value in own.items() if name not in axes}
     return {method: own for method, own in found.items() if own}
-
-
-def _keys(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the plan {path} cannot be read ({error}).") from error
 
 
 def _by_dataset(found: list[Wanted]) -> list[Wanted]:
@@ -235,10 +254,15 @@ def _by_dataset(found: list[Wanted]) -> list[Wanted]:
 # -- which source of a results file is meant -------------------------------------------------------
 
 
+def _named(plan: Plan, results: Results) -> set[str]:
+    """Return the digests of sources that were named as a plan names its own."""
+    return {d for d, told in results.sources.items() if _is_of(told.get("flags", []), plan)}
+
+
 def _is_of(flags: list[str], plan: Plan) -> bool:
     """Return whether a source of a results file is the one that a plan names."""
     there: dict[str, list[str]] = {}
-    for name, value in zip(flags[::2], flags[1::2], strict=True):
+    for name, value in zip(flags[::2], flags[1::2], strict=False):
         there.setdefault(name, []).append(value)
     expected = {
         "--features": list(plan.features),

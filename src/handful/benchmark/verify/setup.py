@@ -138,7 +138,7 @@ def open_setup(
         told = _checkpoint(checkpoint, encoder or source.features.encoder)
         numbers = _numbers(entry, told, head)
         opened = None if encoder is None else load_encoder(encoder)
-        source = _with_text(source, opened, templates, default)
+        source = _with_text(source, entry, opened, templates, default)
         return Setup(entry, told, numbers, source, opened, None)
     assert root is not None
     if encoder is None:
@@ -233,6 +233,7 @@ def _with_test(source: Source, entry: Entry) -> Source:
 
 def _with_text(
     source: Source,
+    entry: Entry,
     encoder: Encoder | None,
     templates: Sequence[str] | None,
     default: Sequence[str],
@@ -251,13 +252,21 @@ def _with_text(
             )
         return source
     refuse_blind(encoder)
-    made = f.fingerprint
-    if (made is not None and made != encoder.fingerprint) or (
-        encoder.dim != f.image_features.shape[1]
-    ):
+    made, dim = f.fingerprint, f.image_features.shape[1]
+    if made is None and dim != encoder.dim:
+        raise InputError(
+            f"{source.name} has features of {dim} numbers, and {encoder.spec} gives"
+            f" {encoder.dim}: give the encoder of the features."
+        )
+    if made not in (None, encoder.fingerprint):
         raise InputError(
             f"{source.name} was made by {f.encoder or 'another encoder'}, not by {encoder.spec}:"
             " give the encoder of the features."
+        )
+    if f.class_names is None and entry.layout != "wordnet":  # ImageNet's are told by their numbers
+        raise InputError(
+            f"{source.name} has no class names, so that {encoder.spec} has nothing to read: embed"
+            f" data:{entry.name}@ROOT, which keeps them, or leave --encoder out."
         )
     if templates is None and f.class_embeddings is not None:
         return source
