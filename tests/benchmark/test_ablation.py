@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from bench_rows import results, run
 
-from handful.benchmark.ablation import curves
-from handful.benchmark.plot import Drawing, drawings, ready, undrawn
+from handful.benchmark.figures.ablation import curves
+from handful.benchmark.figures.plot import Drawing, drawings, ready, undrawn
 from handful.benchmark.summary import Summary, summarise
 from handful.errors import InputError
 

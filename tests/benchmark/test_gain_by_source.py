@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from bench_rows import grid, results, run
 
-from handful.benchmark.by_source import gains_by_source, not_by_source
-from handful.benchmark.looks import COLOURS
-from handful.benchmark.plot import Drawing, drawings, ready, undrawn, write
+from handful.benchmark.figures.by_source import gains_by_source, not_by_source
+from handful.benchmark.figures.looks import COLOURS
+from handful.benchmark.figures.plot import Drawing, drawings, ready, undrawn, write
 from handful.benchmark.summary import Summary, summarise
 
 pytest.importorskip("matplotlib", reason="needs the extra plot")

@@ -11,8 +11,8 @@ import pytest
 
 from handful import Features
 from handful.benchmark.adapted import Adapted
+from handful.benchmark.figures.neighbours import draw_neighbours, unshown
 from handful.benchmark.neighbours import Neighbours, Panel
-from handful.benchmark.neighbours_figure import draw_neighbours, unshown
 from handful.benchmark.sources import Source
 from handful.report.figures import ready, write
 

@@ -15,12 +15,12 @@ import pytest
 from bench_rows import run
 
 from handful import Features, save_features
+from handful.benchmark.figures.plot import KINDS
 from handful.benchmark.papers.cells import MEASURES
 from handful.benchmark.papers.make import make, needs_table
 from handful.benchmark.papers.paper import Item, Paper, paper_named, papers
 from handful.benchmark.papers.tables import paper_tables
 from handful.benchmark.papers.wanted import Wanted, Where, wanted
-from handful.benchmark.plot import KINDS
 from handful.benchmark.results import Results, ResultsFile
 from handful.datasets.catalogue import catalogue
 from handful.errors import InputError

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.benchmark.looks import COLOURS, look
-from handful.benchmark.panels import KINDS, listed
-from handful.benchmark.plot import Drawing, drawings, ready, undrawn, write
+from handful.benchmark.figures.looks import COLOURS, look
+from handful.benchmark.figures.panels import KINDS, listed
+from handful.benchmark.figures.plot import Drawing, drawings, ready, undrawn, write
 from handful.benchmark.results import read_results
 from handful.benchmark.summary import Summary, summarise
 from handful.errors import InputError
@@ -431,7 +431,7 @@ def test_numbers_in_words(numbers: tuple[int, ...], expected: str) -> None:
 CODE = """
 import sys
 from pathlib import Path
-from handful.benchmark.plot import drawings, ready, write
+from handful.benchmark.figures.plot import drawings, ready, write
 from handful.benchmark.results import read_results
 from handful.benchmark.summary import summarise
 summary = summarise([read_results(Path(sys.argv[1]))])

@@ -98,7 +98,7 @@ def plot(
         raise InputError(
             "there is nothing to draw: give results that 'handful bench run' wrote, or --paper."
         )
-    from handful.benchmark.plot import drawings, undrawn
+    from handful.benchmark.figures.plot import drawings, undrawn
     from handful.benchmark.results import read_results
     from handful.benchmark.summary import summarise
 

@@ -66,8 +66,8 @@ def tsne(
     as_json: JsonOption = False,
 ) -> None:
     """Draw test images as methods see them, by t-SNE, and count their neighbours."""
+    from handful.benchmark.figures.neighbours import draw_neighbours, unshown
     from handful.benchmark.neighbours import file_name, neighbours, refuse_others
-    from handful.benchmark.neighbours_figure import draw_neighbours, unshown
     from handful.benchmark.plan import Plan, words
     from handful.report.figures import check_file
 

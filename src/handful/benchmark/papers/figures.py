@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from handful.benchmark.figures.neighbours import draw_neighbours, unshown
+from handful.benchmark.figures.plot import drawings, undrawn
 from handful.benchmark.neighbours import neighbours
-from handful.benchmark.neighbours_figure import draw_neighbours, unshown
 from handful.benchmark.papers.make import Made
 from handful.benchmark.papers.paper import Item, Paper
 from handful.benchmark.papers.wanted import Where, wanted
-from handful.benchmark.plot import drawings, undrawn
 from handful.benchmark.results import Results
 from handful.benchmark.summary import summarise
 from handful.errors import InputError

@@ -13,9 +13,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from handful.benchmark.column import Figure as Number
-from handful.benchmark.looks import Look
-from handful.benchmark.page import LETTERS, LINE, WIDTH, heading, legend
-from handful.benchmark.panels import comparable, gain, plain, seeds_in_words
+from handful.benchmark.figures.looks import Look
+from handful.benchmark.figures.page import LETTERS, LINE, WIDTH, heading, legend
+from handful.benchmark.figures.panels import comparable, gain, plain, seeds_in_words
 from handful.benchmark.summary import ZERO_SHOT, Table
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from itertools import groupby
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from handful.benchmark.ablation import curves, draw_over, without
-from handful.benchmark.by_source import draw_by_source, gains_by_source, not_by_source
-from handful.benchmark.looks import ZERO_SHOT_LOOK, Look, look
-from handful.benchmark.page import LINE, WIDTH, heading, legend
-from handful.benchmark.panels import KINDS, Draw, comparable, listed, plain
+from handful.benchmark.figures.ablation import curves, draw_over, without
+from handful.benchmark.figures.by_source import draw_by_source, gains_by_source, not_by_source
+from handful.benchmark.figures.looks import ZERO_SHOT_LOOK, Look, look
+from handful.benchmark.figures.page import LINE, WIDTH, heading, legend
+from handful.benchmark.figures.panels import KINDS, Draw, comparable, listed, plain
 from handful.benchmark.summary import ZERO_SHOT, Summary, Table
 from handful.errors import InputError, did_you_mean
 from handful.report.figures import FORMATS, ready, write

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handful.benchmark.column import Figure as Number
-from handful.benchmark.looks import BAND, Look
+from handful.benchmark.figures.looks import BAND, Look
 from handful.benchmark.summary import ZERO_SHOT, Table
 
 if TYPE_CHECKING:

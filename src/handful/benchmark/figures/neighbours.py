@@ -8,10 +8,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from handful.benchmark.adapted import SCORES
-from handful.benchmark.looks import MARKERS, look
+from handful.benchmark.figures.looks import MARKERS, look
+from handful.benchmark.figures.page import LINE, WIDTH, heading, legend
+from handful.benchmark.figures.panels import plain
 from handful.benchmark.neighbours import Neighbours
-from handful.benchmark.page import LINE, WIDTH, heading, legend
-from handful.benchmark.panels import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from handful.benchmark.column import Figure as Number
+from handful.benchmark.figures.looks import Look
+from handful.benchmark.figures.panels import across, comparable, curve, plain, seeds_in_words
 from handful.benchmark.grouping import label_of
-from handful.benchmark.looks import Look
-from handful.benchmark.panels import across, comparable, curve, plain, seeds_in_words
 from handful.benchmark.summary import ZERO_SHOT, Table
 
 if TYPE_CHECKING:
