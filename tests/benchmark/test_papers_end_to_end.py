@@ -14,6 +14,8 @@ from handful.benchmark.papers.make import make
 from handful.benchmark.papers.paper import Item, paper_named
 from handful.benchmark.papers.tables import paper_tables
 from handful.benchmark.papers.wanted import Where
+from handful.benchmark.plan import Plan
+from handful.benchmark.runner import run_plan
 from handful.benchmark.text_table import TextTable
 from handful.datasets import catalogue
 
@@ -99,6 +101,28 @@ def of_table(number: str, root: Path, encoder: str, results: Path) -> TextTable:
     assert again.made == 0
     assert paper_tables(PAPER, item, again.needed, again.results) == tables
     return tables[0]
+
+
+def test_runs_of_the_same_data_under_another_name_are_found(
+    few_classes: None, root: Path, encoder: str, tmp_path: Path
+) -> None:
+    """The encoder's own template is that of ImageNet: nothing differs but the flags."""
+    results = tmp_path / "results.jsonl"
+    run_plan(
+        Plan(
+            images=(f"data:imagenet@{root}",),
+            encoder=encoder,
+            methods=("zero-shot",),
+            shots=(1,),
+            seeds=(1,),
+        ),
+        results,
+    )
+    item = PAPER.table("1")
+    made = make(item, asked(item, root, encoder), results)
+    assert (made.made, made.told) == (3, ())
+    (table,) = paper_tables(PAPER, item, made.needed, made.results)
+    assert "–" not in [row[1] for row in table.rows]
 
 
 @pytest.mark.parametrize("number", PAPER.figures)

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from handful.benchmark.exam import Exam
@@ -30,11 +30,18 @@ class Ran:
     """How many runs a plan has, how many were there already, and how many came to be.
 
     What another process at work on the same file made meanwhile is counted, too.
+
+    Attributes:
+        runs: of the plan.
+        there: that were there already.
+        made: now.
+        sources: digests of what was learnt from.
     """
 
     runs: int
     there: int
     made: int
+    sources: tuple[str, ...] = field(default=(), compare=False)
 
 
 def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
@@ -88,7 +95,8 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
                 )
     finally:
         file.close()
-    return Ran(len(keys), there, len(keys) - there)
+    sources = tuple(exam.source.digest for exam in exams)
+    return Ran(len(keys), there, len(keys) - there, sources)
 
 
 def _work(plan: Plan, exams: list[Exam], file: ResultsFile, tell: Callable[[], None]) -> None:

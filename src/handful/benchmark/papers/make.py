@@ -58,10 +58,9 @@ def make(item: Item, where: Where, out: Path, jobs: int = 1) -> Made:
                 plan, lacking = _servable(one)
                 told += lacking
                 if plan is not None:
-                    run_plan(plan, out, jobs)
-                    if not one.of_paper:  # images lie elsewhere than when runs were made, maybe
-                        digest = one.digest or plan.sources()[0].digest
-                        needed[place] = replace(one, digest=digest)
+                    # Data may have been called otherwise when its runs were made.
+                    (digest,) = run_plan(plan, out, jobs).sources
+                    needed[place] = replace(one, digest=digest)
     results = file.read()
     there, count = sum(_there(one, results) for one in needed), sum(one.count for one in needed)
     if not there:
