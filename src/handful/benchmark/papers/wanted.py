@@ -13,6 +13,7 @@ from typing import Any
 
 from handful.benchmark.exam import OF_OTHERS
 from handful.benchmark.grouping import Row
+from handful.benchmark.papers.named import named_sources
 from handful.benchmark.papers.paper import Item, Part
 from handful.benchmark.plan import Plan, plan_keys, read_plan
 from handful.benchmark.results import Results
@@ -20,7 +21,6 @@ from handful.benchmark.sources import feature_paths
 from handful.classifier.tuned import check_method, is_tuning
 from handful.datasets.catalogue import entry_named
 from handful.datasets.source import short_name
-from handful.encoders.options import split_options
 from handful.errors import InputError
 from handful.methods import registry as heads
 from handful.tuning import registry as tunings
@@ -28,7 +28,6 @@ from handful.tuning import registry as tunings
 __all__ = ["Wanted", "Where", "wanted"]
 
 NOWHERE = "ROOT"
-FOLDER = "dir:"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Wanted:
         Raises:
             InputError: they are on two sources that are called the same.
         """
-        own = {self.digest} if self.digest else _named(self.plan, results)
+        own = {self.digest} if self.digest else named_sources(self.plan, results)
         rows = [row for row in results.runs.values() if row["source"] in own and self._has(row)]
         if len({row["source"] for row in rows}) > 1:
             raise InputError(
@@ -249,55 +248,3 @@ def _by_dataset(found: list[Wanted]) -> list[Wanted]:
     """Put what is wanted of one source side by side."""
     order = list(dict.fromkeys(one.dataset for one in found))
     return sorted(found, key=lambda one: order.index(one.dataset))
-
-
-# -- which source of a results file is meant -------------------------------------------------------
-
-
-def _named(plan: Plan, results: Results) -> set[str]:
-    """Return the digests of sources that were named as a plan names its own."""
-    return {d for d, told in results.sources.items() if _is_of(told.get("flags", []), plan)}
-
-
-def _is_of(flags: list[str], plan: Plan) -> bool:
-    """Return whether a source of a results file is the one that a plan names."""
-    there: dict[str, list[str]] = {}
-    for name, value in zip(flags[::2], flags[1::2], strict=False):
-        there.setdefault(name, []).append(value)
-    expected = {
-        "--features": list(plan.features),
-        "--images": list(plan.images),
-        "--template": list(plan.templates or ()) if plan.images else [],
-        "--prompts": [plan.prompts] if plan.prompts else [],
-        "--correction": [plan.correction] if plan.correction else [],
-    }
-    for name, values in expected.items():
-        if [_place(one) for one in there.get(name, [])] != [_place(one) for one in values]:
-            return False
-    if plan.encoder is None:
-        return True
-    return [_same_encoder(one, plan.encoder) for one in there.get("--encoder", [])] == [True]
-
-
-def _place(name: str) -> str:
-    """Return a name that is the same however a path is written; of a data set without its root."""
-    if name.startswith("data:"):
-        return name.partition("@")[0]
-    return name if "{}" in name else str(Path(name).resolve())
-
-
-def _same_encoder(there: str, asked: str) -> bool:
-    """Return whether an encoder of a results file is the one that was asked for.
-
-    It tells the commit of a model of the hub, and the whole path of a folder.
-    """
-    (name, options), (own, wanted_options) = split_options(there), split_options(asked)
-    if options != wanted_options:
-        return False
-    if own.startswith(FOLDER):
-        return name.startswith(FOLDER) and _folder(name) == _folder(own)
-    return name == own or ("@" not in own and name.partition("@")[0] == own)
-
-
-def _folder(spec: str) -> Path:
-    return Path(spec.removeprefix(FOLDER)).expanduser().resolve()
