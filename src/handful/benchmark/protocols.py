@@ -84,9 +84,10 @@ def coop(source: Listing, shots: int, seed: int) -> Draw:
     counts = np.bincount(source.labels[pool], minlength=len(source.class_names))
     smallest = int(np.where(counts, counts, len(pool)).argmin())
     if counts[smallest] < shots:
+        images = f"{counts[smallest]} image{'' if counts[smallest] == 1 else 's'}"
         raise InputError(
-            f"{source.name} has {counts[smallest]} images of '{source.class_names[smallest]}' to"
-            f" learn from: the protocol coop cannot draw {shots} shots."
+            f"{source.name} has {images} of '{source.class_names[smallest]}' to learn from: the"
+            f" protocol coop cannot draw {shots} shots."
         )
     drawn = few_shot(
         source.labels[pool],
