@@ -426,6 +426,25 @@ def test_what_features_cannot_serve_is_left_out_and_said(own: Path, tmp_path: Pa
     assert table.rows[2] == ("CoOp", *("–",) * 5)
 
 
+def test_what_an_encoder_cannot_serve_is_left_out_and_said(photos: Path, tmp_path: Path) -> None:
+    """``lite`` has no projection, and no blocks in its image tower."""
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        f'images = ["{photos}"]\nencoder = "lite"\nshots = [1]\nseeds = [1]\nselect = "fixed"\n'
+        "[settings.all]\nepochs = 1\n"
+    )
+    for table, gone, told in (
+        ("4", [2], ["elevater-l1p is left out: the encoder lite has no projection"]),
+        ("3", [0, 1], ["houlsby is left out: ", "parallel is left out: "]),
+    ):
+        item = PAPER.table(table)
+        made = make(item, Where(plan=plan), tmp_path / "r.jsonl")
+        (shown,) = paper_tables(PAPER, item, made.needed, made.results)
+        assert [n for n, row in enumerate(shown.rows) if row[1] == "–"] == gone
+        for beginning, sentence in zip(told, made.told, strict=False):
+            assert sentence.startswith(beginning)
+
+
 def test_without_data_the_needs_are_told(tmp_path: Path) -> None:
     out = tmp_path / "none.jsonl"
     with pytest.raises(InputError, match=r"table 6 needs 36 runs, and .* has none of them"):

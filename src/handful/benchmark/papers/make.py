@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from handful.benchmark.plan import Plan
 from handful.benchmark.results import Results, ResultsFile
 from handful.benchmark.runner import run_plan
 from handful.benchmark.text_table import TextTable
+from handful.classifier.tuned import head_kind
 from handful.datasets.catalogue import entry_named
+from handful.encoders.default import default_encoder
+from handful.encoders.spec import load_encoder
+from handful.encoders.unprojected import UnprojectedEncoder
 from handful.errors import InputError
 
 __all__ = ["Made", "make", "needs_table"]
@@ -120,14 +124,42 @@ def _present(needed: Sequence[Wanted], where: Where) -> tuple[list[Wanted], list
 
 
 def _servable(one: Wanted) -> tuple[Plan | None, list[str]]:
-    """Return the plan without methods that a features file cannot serve, and why they are not."""
+    """Return the plan without methods that data of the user's own cannot serve, and why not."""
     plan = one.plan
-    if not plan.features:
+    if one.of_paper:
         return plan, []
-    source = plan.sources()[0]
-    told = {m: why for m, given in plan.arms if (why := source.lacks(m, given))}
-    kept = tuple(method for method in plan.methods if method not in told)
-    left = {key: of for key, of in plan.settings.items() if key not in told}
-    axes = {key: of for key, of in plan.variants.items() if key not in told}
-    reduced = replace(plan, methods=kept, settings=left, variants=axes) if kept else None
-    return reduced, [f"Left out: {why}" for why in told.values()]
+    told = _before_projection(plan)
+    kept = _without(plan, told)
+    if kept is not None:
+        sources = kept.sources()
+        for method in kept.methods:
+            alone = _without(kept, [other for other in kept.methods if other != method])
+            assert alone is not None
+            try:
+                alone.check(sources)
+            except InputError as error:
+                told[method] = str(error)
+        kept = _without(kept, told)
+    return kept, [f"{method} is left out: {why}" for method, why in told.items()]
+
+
+def _before_projection(plan: Plan) -> dict[str, str]:
+    """Return methods for which the encoder of images lacks a projection, and the sentence."""
+    wanting = [method for method in plan.methods if head_kind(method).before_projection]
+    if not plan.images or not wanting:
+        return {}
+    try:
+        UnprojectedEncoder(load_encoder(plan.encoder or default_encoder().spec))
+    except InputError as error:
+        return dict.fromkeys(wanting, str(error))
+    return {}
+
+
+def _without(plan: Plan, methods: Collection[str]) -> Plan | None:
+    """Return a plan without some methods; None where none is left."""
+    kept = tuple(method for method in plan.methods if method not in methods)
+    settings = {key: of for key, of in plan.settings.items() if key not in methods}
+    variants = {key: of for key, of in plan.variants.items() if key not in methods}
+    if not kept:
+        return None
+    return replace(plan, methods=kept, settings=settings, variants=variants)

@@ -165,8 +165,9 @@ def _note(paper: Paper, item: Item, needed: Sequence[Wanted], beside: bool) -> s
     encoders = dict.fromkeys(one.encoder for one in needed if one.encoder)
     of = f" with {' and '.join(encoders)}" if encoders else ""
     seeds = ", ".join(map(str, plan.seeds))
+    several = f"mean over the seeds {seeds} ± half the 95% interval"
     said = [
-        f"Accuracy in %. Ours{of}: mean over the seeds {seeds} ± half the 95% interval, protocol"
+        f"Accuracy in %. Ours{of}: {several if len(plan.seeds) > 1 else f'seed {seeds}'}, protocol"
         f" {plan.protocol}, selection {plan.select}."
     ]
     if given := _given(needed):
