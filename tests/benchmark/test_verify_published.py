@@ -248,6 +248,21 @@ def test_a_large_data_set_is_not_encoded_whole(kept: Path, monkeypatch: pytest.M
     assert reason(look(kept, templates=["photo"])) == "template"
 
 
+def test_zero_shot_stands_where_a_large_data_set_has_too_few_to_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squares.stand_in(monkeypatch)
+    monkeypatch.setattr("handful.benchmark.listing.LARGE", 10)
+    root = squares.write(tmp_path)
+    file = root / "eurosat" / "split_zhou_EuroSAT.json"
+    lists = json.loads(file.read_text())
+    file.write_text(json.dumps(lists | {"train": lists["train"][2:]}))
+    without, head = look(root).judged
+    assert (without.ours, without.lacking) == (pytest.approx(squares.RIGHT), "")
+    assert head.ours is None
+    assert "has 15 images of 'Annual Crop Land'" in head.lacking
+
+
 def test_only_a_head_is_published(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of ViT-B/16: what is tried is measured with the head."""
     squares.stand_in(monkeypatch, "gda")

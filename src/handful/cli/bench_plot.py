@@ -96,7 +96,7 @@ def plot(
     refuse_together("without --paper", of_paper | more)
     if not results:
         raise InputError(
-            "there is nothing to draw: give results that 'handful bench run' wrote, or --paper."
+            "there is nothing to draw: give RESULTS that 'handful bench run' wrote, or --paper."
         )
     from handful.benchmark.figures.plot import drawings, undrawn
     from handful.benchmark.results import read_results

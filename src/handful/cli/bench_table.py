@@ -121,7 +121,7 @@ def table(
     refuse_together("without --paper", of_paper | more)
     if not results:
         raise InputError(
-            "there is nothing to show: give results that 'handful bench run' wrote, or --paper."
+            "there is nothing to show: give RESULTS that 'handful bench run' wrote, or --paper."
         )
     from handful.benchmark.anchors import read_anchors
     from handful.benchmark.render import FORMATS, Interval, terminal

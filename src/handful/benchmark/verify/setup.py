@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from handful.benchmark.listing import Listing, Needed
 from handful.benchmark.opened import needed_by
 from handful.benchmark.sources import Source, features_source, images_source
 from handful.benchmark.verify.measure import PROTOCOL
@@ -159,10 +160,26 @@ def open_setup(
         f"data:{entry.name}@{root}",
         opened,
         wanted,
-        needed=needed_by(PROTOCOL, shots, seeds, "val"),
+        needed=_as_far_as_there(needed_by(PROTOCOL, shots, seeds, "val")),
         only_test=not head,
     )
     return Setup(entry, told, numbers, _with_test(source, entry), opened, root)
+
+
+def _as_far_as_there(needed: Needed | None) -> Needed | None:
+    """Return what asks for the test images alone where there are too few to learn from.
+
+    Zero-shot is then still measured, and the head says what it lacks.
+    """
+
+    def asked(listing: Listing) -> npt.NDArray[np.int64]:
+        assert needed is not None
+        try:
+            return needed(listing)
+        except InputError:
+            return np.flatnonzero(listing.split == 2)
+
+    return None if needed is None else asked
 
 
 def _numbers(entry: Entry, checkpoint: str, head: bool) -> tuple[Number, ...]:
