@@ -14,7 +14,8 @@ from small_corrections import digests_of, small_correction
 
 from handful import Features, InputError, methods, save_features, select
 from handful.benchmark.one_run import task_of
-from handful.benchmark.plan import Plan, read_plan
+from handful.benchmark.plan import Plan
+from handful.benchmark.plan_file import read_plan
 from handful.benchmark.protocols import draw
 from handful.benchmark.runner import run_plan
 from handful.benchmark.sources import features_source, with_correction

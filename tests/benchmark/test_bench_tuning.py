@@ -22,12 +22,13 @@ from handful.benchmark.cost import Seconds
 from handful.benchmark.efficiency import efficiency_tables
 from handful.benchmark.grouping import labels_in_order
 from handful.benchmark.pictures import Pictures
-from handful.benchmark.plan import Plan, read_plan
+from handful.benchmark.plan import Plan
+from handful.benchmark.plan_file import read_plan
 from handful.benchmark.protocols import draw
 from handful.benchmark.render import FORMATS
 from handful.benchmark.results import read_results
 from handful.benchmark.runner import Ran, run_plan
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.benchmark.summary import summarise
 from handful.benchmark.text_table import markdown
 from handful.errors import InputError

@@ -16,10 +16,12 @@ from handful.benchmark import runner
 from handful.benchmark.elsewhere import Elsewhere, harmonic_mean, judge
 from handful.benchmark.exam import Exam
 from handful.benchmark.part import part_of
-from handful.benchmark.plan import Plan, read_plan
+from handful.benchmark.plan import Plan
+from handful.benchmark.plan_file import read_plan
 from handful.benchmark.protocols import draw
 from handful.benchmark.runner import Ran, run_plan
-from handful.benchmark.sources import Source, features_source
+from handful.benchmark.source import Source
+from handful.benchmark.sources import features_source
 from handful.errors import InputError
 from handful.methods.clip_adapter import ClipAdapter
 from handful.methods.linear_probe import LinearProbe

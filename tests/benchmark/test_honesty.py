@@ -22,7 +22,8 @@ from handful.benchmark import one_run, runner
 from handful.benchmark.one_run import Run, learn, task_of
 from handful.benchmark.plan import Plan
 from handful.benchmark.protocols import Draw, draw
-from handful.benchmark.sources import Source, features_source
+from handful.benchmark.source import Source
+from handful.benchmark.sources import features_source
 from handful.methods.head import Head
 from handful.selection.select import POLICIES
 

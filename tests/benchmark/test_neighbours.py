@@ -24,7 +24,8 @@ from handful.benchmark.neighbours import (
 )
 from handful.benchmark.one_run import Run, run_once, task_of
 from handful.benchmark.protocols import draw
-from handful.benchmark.sources import Source, features_source, images_source
+from handful.benchmark.source import Source
+from handful.benchmark.sources import features_source, images_source
 from handful.errors import InputError
 from handful.functional.normalise import unit
 from handful.selection.select import select

@@ -13,7 +13,7 @@ from handful import Features
 from handful.benchmark.adapted import Adapted
 from handful.benchmark.figures.neighbours import draw_neighbours, unshown
 from handful.benchmark.neighbours import Neighbours, Panel
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.report.figures import ready, write
 
 pytest.importorskip("matplotlib", reason="needs the extra plot")

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from handful import Features, methods, save_features
-from handful.benchmark.plan import Plan, numbers, read_plan, words
+from handful.benchmark.plan import Plan
+from handful.benchmark.plan_file import read_plan
+from handful.benchmark.plan_flags import numbers, words
 from handful.datasets.sentences import SentenceRecord
 from handful.errors import InputError
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from handful.benchmark.one_run import Run, run_once, task_of
 from handful.benchmark.protocols import PROTOCOLS, draw
-from handful.benchmark.sources import Source, features_source
+from handful.benchmark.source import Source
+from handful.benchmark.sources import features_source
 from handful.datasets.sampling import few_shot
 from handful.errors import InputError
 from handful.features.contents import Features

@@ -13,7 +13,8 @@ import pytest
 
 from handful import Features, InputError, save_features
 from handful.benchmark.one_run import task_of
-from handful.benchmark.plan import Plan, read_plan
+from handful.benchmark.plan import Plan
+from handful.benchmark.plan_file import read_plan
 from handful.benchmark.protocols import draw
 from handful.benchmark.runner import run_plan
 from handful.benchmark.sources import feature_paths, features_source

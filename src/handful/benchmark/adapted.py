@@ -12,7 +12,7 @@ from handful.benchmark.grouping import label_of
 from handful.benchmark.inside import run_inside
 from handful.benchmark.one_run import Run, learn, task_of
 from handful.benchmark.protocols import Draw
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.classifier.tuned import is_tuning
 from handful.features.extract import encode_images
 from handful.features.store import FeatureStore

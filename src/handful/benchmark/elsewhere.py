@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from handful.benchmark.inside import Inside
 from handful.benchmark.new_classes import new_class_logits, reaches_new_classes
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.features.store import FeatureStore
 from handful.methods.head import Head
 

@@ -13,7 +13,7 @@ from handful.benchmark.listing import among
 from handful.benchmark.part import part_of
 from handful.benchmark.protocols import Draw, Rows, draw
 from handful.benchmark.same_classes import columns_of
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.errors import InputError
 
 __all__ = ["BASE_TO_NEW", "OF_OTHERS", "SHIFT", "TRANSFER", "Exam", "of_one_encoder"]

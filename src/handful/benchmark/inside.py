@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from handful.benchmark.cost import Cost, cost_of, timed
 from handful.benchmark.protocols import Draw
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.features.store import FeatureStore
 from handful.selection.select import Selection
 from handful.selection.select_tuning import select_tuning

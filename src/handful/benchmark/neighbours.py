@@ -18,7 +18,7 @@ import numpy.typing as npt
 from handful.benchmark.adapted import Adapted, adapted
 from handful.benchmark.exam import OF_OTHERS, Exam
 from handful.benchmark.one_run import Run
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.classifier.tuned import check_method, is_tuning
 from handful.errors import InputError, did_you_mean
 from handful.progress import progress

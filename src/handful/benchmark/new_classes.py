@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from handful.benchmark.inside import Inside
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.classifier.tuned import is_tuning
 from handful.features.store import FeatureStore
 from handful.functional.cosine import cosine_logits

@@ -23,7 +23,7 @@ from handful.benchmark.elsewhere import Elsewhere, judge
 from handful.benchmark.inside import Inside, run_inside
 from handful.benchmark.pictures import SHOWN
 from handful.benchmark.protocols import Draw
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.benchmark.trust import measure_strangers, measure_trust
 from handful.classifier.tuned import is_tuning
 from handful.datasets.duplicates import duplicate_groups

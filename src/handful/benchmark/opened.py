@@ -11,7 +11,8 @@ import numpy as np
 from handful.benchmark.exam import Exam, of_one_encoder
 from handful.benchmark.listing import Listing, Needed
 from handful.benchmark.protocols import PROTOCOLS, Rows, coop, draw
-from handful.benchmark.sources import Source, features_source, images_source, with_correction
+from handful.benchmark.source import Source
+from handful.benchmark.sources import features_source, images_source, with_correction
 from handful.classifier.tuned import head_kind
 from handful.errors import InputError
 

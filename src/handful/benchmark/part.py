@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.benchmark.pictures import Pictures
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.features.contents import SHAPES, TEXTS, Features
 from handful.tuning.prompts import Prompts
 

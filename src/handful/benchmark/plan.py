@@ -1,13 +1,11 @@
-"""What is to be run: from flags, or from a TOML file with the same names."""
+"""What is to be run."""
 
 from __future__ import annotations
 
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from handful.benchmark.exam import OF_OTHERS, TRANSFER, Exam
@@ -15,7 +13,8 @@ from handful.benchmark.new_classes import reaches_new_classes
 from handful.benchmark.one_run import Run
 from handful.benchmark.opened import open_exams, open_sources
 from handful.benchmark.protocols import PROTOCOLS
-from handful.benchmark.sources import Source, feature_paths
+from handful.benchmark.source import Source
+from handful.benchmark.sources import feature_paths
 from handful.benchmark.trust import MEASURES
 from handful.classifier.correction import uses_correction
 from handful.classifier.tuned import check_method, is_tuning
@@ -26,31 +25,10 @@ from handful.selection.select import POLICIES
 from handful.tuning import registry as tunings
 from handful.tuning.tuned_encoder import open_tuned
 
-__all__ = ["Plan", "numbers", "plan_keys", "read_plan", "words"]
+__all__ = ["Plan"]
 
 LARGEST = 2**32 - 1  # seed of numpy's old generator
 SHOWN = 10  # numbers in a message
-LONGEST = 10_000  # numbers that a range such as 1-3 may stand for
-TEXT, TEXTS, NUMBERS = "a text", "a list of texts", "a list of whole numbers"
-TABLES = "tables, such as [settings.all]"
-LISTS = "tables of lists, such as [variants.clip-adapter] with blend = [0.2, 0.4]"
-KINDS = {
-    "features": TEXTS,
-    "images": TEXTS,
-    "encoder": TEXT,
-    "correction": TEXT,
-    "templates": TEXTS,
-    "prompts": TEXT,
-    "test_on": TEXTS,
-    "methods": TEXTS,
-    "shots": NUMBERS,
-    "seeds": NUMBERS,
-    "protocol": TEXT,
-    "select": TEXT,
-    "settings": TABLES,
-    "variants": LISTS,
-    "measure": TEXTS,
-}
 
 
 @dataclass(frozen=True)
@@ -270,107 +248,6 @@ class Plan:
         ]
 
 
-def read_plan(path: Path, **flags: Any) -> Plan:
-    """Read a plan from a TOML file; flags that are not None replace what it says.
-
-    Paths in the file start from its folder.
-
-    Raises:
-        InputError: the file is damaged, or has a key that is none.
-    """
-    table = plan_keys(path)
-    for key, value in table.items():
-        if isinstance(value, list):
-            table[key] = tuple(value)
-    for key, start in (
-        ("features", _features_from),
-        ("images", _from),
-        ("test_on", _features_from),
-    ):
-        table[key] = tuple(start(path.parent, one) for one in table.get(key, ()))
-    for key in ("prompts", "correction"):
-        if key in table:
-            table[key] = str(path.parent / table[key])
-    return Plan(**(table | {key: value for key, value in flags.items() if value is not None}))
-
-
-def plan_keys(path: Path) -> dict[str, Any]:
-    """Return what a plan's file says, as it stands there.
-
-    Raises:
-        InputError: as :func:`read_plan`.
-    """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the plan {path} cannot be read ({error}).") from error
-    for key, value in table.items():
-        if key not in KINDS:
-            raise InputError(
-                f"the plan {path} has the key '{key}': expected {', '.join(KINDS)}."
-                f"{did_you_mean(key, KINDS)}"
-            )
-        if not _is(value, KINDS[key]):
-            raise InputError(f"{key} in the plan {path} is {value!r}: expected {KINDS[key]}.")
-    return table
-
-
 def _kind(method: str) -> type[Settings]:
     check_method(method, None, {}, ())  # it may not exist
     return tunings.get(method) if is_tuning(method) else heads.get(method)
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind == TEXT:
-        return isinstance(value, str)
-    if kind == TABLES:
-        return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
-    if kind == LISTS:
-        return _is(value, TABLES) and all(
-            isinstance(one, list) and one for table in value.values() for one in table.values()
-        )
-    # True and False are integers to Python.
-    wanted = str if kind == TEXTS else int
-    return isinstance(value, list) and all(type(one) is wanted for one in value)
-
-
-def _features_from(folder: Path, name: str) -> str:
-    whole = _from(folder, name)
-    if Path(whole).exists():
-        return whole
-    return "+".join(_from(folder, part) for part in name.split("+"))
-
-
-def _from(folder: Path, name: str) -> str:
-    # Forms such as coop:SPLIT.json@ROOT start from where the command runs.
-    return name if ":" in name else str(folder / name)
-
-
-def numbers(text: str, what: str) -> tuple[int, ...]:
-    """Read ``1,2,4`` or ``1-3``.
-
-    Raises:
-        InputError: something else, or a range of more than 10,000 numbers.
-    """
-    ranges: list[range] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            ranges.append(range(int(first), int(last if dash else first) + 1))
-    except ValueError:
-        ranges = []
-    for one in ranges:
-        if one.stop - one.start > LONGEST:
-            raise InputError(
-                f"--{what} has the range {one.start}-{one.stop - 1}: expected {LONGEST:,} numbers"
-                " at most."
-            )
-    found = [number for one in ranges for number in one]
-    if not found:
-        raise InputError(f"--{what} is '{text}': expected numbers such as 1,2,4 or 1-3.")
-    return tuple(dict.fromkeys(found))
-
-
-def words(values: Sequence[str]) -> tuple[str, ...]:
-    """Read a repeatable flag whose values may hold several words, parted by commas."""
-    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handful.benchmark.listing import Listing, among
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.datasets.sampling import few_shot
 from handful.errors import InputError, did_you_mean
 

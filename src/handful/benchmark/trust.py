@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from handful.benchmark.protocols import Draw
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.classifier.trust import Trust
 from handful.errors import InputError
 from handful.evaluation.calibration import (

@@ -111,7 +111,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run what is not in the results file yet."""
-    from handful.benchmark.plan import Plan, numbers, read_plan, words
+    from handful.benchmark.plan import Plan
+    from handful.benchmark.plan_file import read_plan
+    from handful.benchmark.plan_flags import numbers, words
     from handful.benchmark.runner import run_plan
 
     flags: dict[str, Any] = {

@@ -68,7 +68,8 @@ def tsne(
     """Draw test images as methods see them, by t-SNE, and count their neighbours."""
     from handful.benchmark.figures.neighbours import draw_neighbours, unshown
     from handful.benchmark.neighbours import file_name, neighbours, refuse_others
-    from handful.benchmark.plan import Plan, words
+    from handful.benchmark.plan import Plan
+    from handful.benchmark.plan_flags import words
     from handful.report.figures import check_file
 
     if features is not None and images is not None:

@@ -96,7 +96,7 @@ def asked_paper(
     """
     from handful.benchmark.papers.paper import paper_named
     from handful.benchmark.papers.wanted import Where
-    from handful.benchmark.plan import numbers
+    from handful.benchmark.plan_flags import numbers
 
     found = paper_named(paper)
     items = found.tables if kind == "table" else found.figures

@@ -15,7 +15,8 @@ from handful.benchmark.exam import OF_OTHERS
 from handful.benchmark.grouping import Row
 from handful.benchmark.papers.named import named_sources
 from handful.benchmark.papers.paper import Item, Part
-from handful.benchmark.plan import Plan, plan_keys, read_plan
+from handful.benchmark.plan import Plan
+from handful.benchmark.plan_file import plan_keys, read_plan
 from handful.benchmark.results import Results
 from handful.benchmark.sources import feature_paths
 from handful.classifier.tuned import check_method, is_tuning

@@ -8,7 +8,7 @@ import torch
 
 from handful.benchmark.one_run import Run, run_once, task_of
 from handful.benchmark.protocols import draw
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.benchmark.verify.published import Number
 from handful.functional.cosine import cosine_logits
 from handful.methods.zero_shot import ZeroShot

@@ -12,7 +12,8 @@ import torch
 
 from handful.benchmark.listing import Listing, Needed
 from handful.benchmark.opened import needed_by
-from handful.benchmark.sources import Source, features_source, images_source
+from handful.benchmark.source import Source
+from handful.benchmark.sources import features_source, images_source
 from handful.benchmark.verify.measure import PROTOCOL
 from handful.benchmark.verify.published import (
     Number,

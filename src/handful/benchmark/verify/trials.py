@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from handful.benchmark.sources import Source
+from handful.benchmark.source import Source
 from handful.benchmark.verify.measure import zero_shot_accuracy
 from handful.benchmark.verify.published import published
 from handful.benchmark.verify.setup import Setup, read_by
