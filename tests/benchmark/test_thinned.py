@@ -115,8 +115,11 @@ def test_a_small_source_is_encoded_whole(clip: str, many: str) -> None:
 def test_what_is_needed_whole_is_encoded_whole(clip: str, tmp_path: Path, kind: str) -> None:
     protocol = "whu" if kind == "whu" else "coop"
     images = painted(tmp_path / "all", {"train": 21} if protocol == "coop" else {**EACH, "val": 2})
+    if protocol == "coop":
+        images = f"{images}/train"
     (source,) = plan_of(clip, images, protocol=protocol, select="fixed").sources()
     assert source.whole is None
+    assert len(source.class_names) == 4
     assert len(source.labels) == 4 * (21 if protocol == "coop" else 22)
     assert source.digest == images_source(images, load_encoder(clip)).digest
 

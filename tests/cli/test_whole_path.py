@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +181,18 @@ def test_evaluate_warns_of_images_seen_in_training(
     rows = handful("evaluate", tmp_path / "model", features, "--json")
     assert rows.document()["seen_in_training"] == 9
     assert "fitted on 9 of these 9" in rows.err
+
+
+def test_evaluate_tells_of_classes_without_images(
+    handful, model: Path, others: Path, tmp_path: Path
+) -> None:
+    """As with ImageNet-A, which shows 200 of 1,000 classes: the others are not masked."""
+    whole = handful("evaluate", model, others).done()
+    assert "have images" not in whole
+    part = tmp_path / "part"
+    shutil.copytree(others / CLASSES[0], part / CLASSES[0])
+    told = handful("evaluate", model, part).done()
+    assert f"Classes            1 of {len(CLASSES)} have images; all may be answered" in told
 
 
 def test_a_classifier_of_an_untold_encoder_is_marked(

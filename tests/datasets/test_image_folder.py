@@ -143,6 +143,16 @@ def test_train_alone_is_a_class_folder_and_the_error_says_which_folder_to_give(
     assert str(error.value).endswith(f"give {tmp_path / 'train'}.")
 
 
+def test_a_split_alone_is_not_taken_for_a_class_of_what_is_evaluated(tmp_path: Path) -> None:
+    plant(tmp_path, "test/a/1.jpg", "test/b/1.jpg")
+    with pytest.raises(InputError, match="only the folder 'test', which is a split") as error:
+        read_folder(tmp_path, to_learn=False)
+    assert f"give {tmp_path / 'test'}," in str(error.value)
+    # Images that lie in it directly are of one class.
+    alone = plant(tmp_path / "flat", "test/1.jpg")
+    assert read_folder(alone, to_learn=False).class_names == ("test",)
+
+
 @pytest.mark.parametrize(
     ("files", "says"),
     [

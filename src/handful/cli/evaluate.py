@@ -86,10 +86,10 @@ def evaluate(
     if as_json:
         print_json({**found.to_json(), "verified": classifier.verified})
     else:
-        _tell(found)
+        _tell(found, len(classifier.classes_))
 
 
-def _tell(found: Evaluation) -> None:
+def _tell(found: Evaluation, classes: int) -> None:
     say(
         f"Accuracy           {found.accuracy:.1%}  "
         f"(90% interval {found.low:.1%} to {found.high:.1%}, {found.n} images)"
@@ -100,6 +100,8 @@ def _tell(found: Evaluation) -> None:
             f"Prediction sets    hold the true label in {found.sets.coverage:.1%}, "
             f"{found.sets.size:.2f} labels on average"
         )
+    if (shown := len(found.per_class)) < classes:
+        say(f"Classes            {shown} of {classes} have images; all may be answered")
     say()
     rows = [[c.label, f"{c.recall:.0%}", str(c.n)] for c in found.per_class]
     print_table(["class", "recall", "images"], rows)

@@ -47,8 +47,9 @@ def read_folder(folder: Path, *, to_learn: bool = True) -> ImageSource:
         to_learn: see :class:`~handful.datasets.images.ImageSource`.
 
     Raises:
-        InputError: missing, no folder, empty, not laid out like this, a class without images; where
-            ``to_learn``, only one class, or a class that has no training images.
+        InputError: missing, no folder, empty, not laid out like this, one split alone, a class
+            without images; where ``to_learn``, only one class, or a class that has no training
+            images.
     """
     refuse_missing(folder, "a folder with one sub-folder of images per class")
     if not folder.is_dir():
@@ -59,6 +60,8 @@ def read_folder(folder: Path, *, to_learn: bool = True) -> ImageSource:
     train = _read_classes(splits.get("train", folder))
     if to_learn and len(train) < 2:
         _refuse_one_class(splits.get("train", folder), next(iter(train)))
+    if not splits and len(train) == 1:
+        _refuse_split_alone(folder, next(iter(train)))
     names = tuple(train)
     others: dict[str, LabelledImages] = {}
     for split in ("validation", "test"):
@@ -213,6 +216,15 @@ def _refuse_no_classes(folder: Path) -> NoReturn:
     if images:
         raise InputError(f"{len(images)} image(s) lie directly in {folder}: {layout}.")
     raise InputError(f"{folder} {'has no class folders' if others else 'is empty'}: {layout}.")
+
+
+def _refuse_split_alone(folder: Path, name: str) -> None:
+    """Refuse a folder of which nothing is there but one split: its images are of many classes."""
+    if name.lower() in SPLIT_WORDS and sub_folders(folder / name):
+        raise InputError(
+            f"{folder} has only the folder '{name}', which is a split and no class: give"
+            f" {folder / name}, whose folders are the classes."
+        )
 
 
 def _refuse_one_class(folder: Path, name: str) -> NoReturn:
