@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from handful import Features, load_features, save_features
-from handful.benchmark.verify.judge import Verified, verify
+from handful.benchmark.verify.judge import Verified, judge
 from handful.benchmark.verify.published import (
     checkpoint_named,
     checkpoint_of,
@@ -20,6 +20,7 @@ from handful.benchmark.verify.published import (
     published,
 )
 from handful.benchmark.verify.reasons import reaches
+from handful.benchmark.verify.setup import open_setup
 from handful.datasets.catalogue import catalogue
 from handful.encoders.templates import template_sets
 from handful.errors import InputError
@@ -144,6 +145,10 @@ def _stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         squares.stand_in(monkeypatch)
 
 
+def verify(name: str, **given: object) -> Verified:
+    return judge(open_setup(name, **given))
+
+
 def look(root: Path, **more: object) -> Verified:
     return verify("eurosat", root=root, **{"encoder": squares.SPEC, "checkpoint": "RN50"} | more)
 
@@ -156,6 +161,19 @@ def embedded(root: Path, file: Path, by: str = squares.SPEC, **changes: object) 
 
     made = embed_images(open_images(f"data:eurosat@{root}"), load_encoder(by), templates="eurosat")
     save_features(file, replace(made.features, **changes))
+    return file
+
+
+def part_of(whole: Features, rows: np.ndarray, file: Path) -> Path:
+    """A features file of some rows of another."""
+    kept = replace(
+        whole,
+        image_features=whole.image_features[rows],
+        labels=whole.labels[rows],
+        split=whole.split[rows],
+        paths=tuple(whole.paths[row] for row in rows),
+    )
+    save_features(file, kept)
     return file
 
 
@@ -361,17 +379,8 @@ def test_a_features_file_of_a_part(kept: Path, tmp_path: Path) -> None:
     whole = load_features(embedded(kept, tmp_path / "whole.safetensors"))
     spoilt = np.array([path.endswith("0.png") for path in whole.paths])
     rows = np.flatnonzero(~spoilt | (whole.split != 2))
-    save_features(
-        tmp_path / "part.safetensors",
-        replace(
-            whole,
-            image_features=whole.image_features[rows],
-            labels=whole.labels[rows],
-            split=whole.split[rows],
-            paths=tuple(whole.paths[row] for row in rows),
-        ),
-    )
-    found = verify("eurosat", features=tmp_path / "part.safetensors", checkpoint="RN50")
+    file = part_of(whole, rows, tmp_path / "part.safetensors")
+    found = verify("eurosat", features=file, checkpoint="RN50")
     assert reason(found) == "split"
     assert "part has 180 test images: expected 200" in found.findings.reasons[0].sentence
 
@@ -409,17 +418,8 @@ def test_weights_that_are_others(kept: Path, tmp_path: Path) -> None:
 def test_only_test_images_are_enough_for_zero_shot(kept: Path, tmp_path: Path) -> None:
     whole = load_features(embedded(kept, tmp_path / "whole.safetensors"))
     rows = np.flatnonzero(whole.split == 2)
-    save_features(
-        tmp_path / "test.safetensors",
-        replace(
-            whole,
-            image_features=whole.image_features[rows],
-            labels=whole.labels[rows],
-            split=whole.split[rows],
-            paths=tuple(whole.paths[row] for row in rows),
-        ),
-    )
-    found = verify("eurosat", features=tmp_path / "test.safetensors", checkpoint="RN50")
+    file = part_of(whole, rows, tmp_path / "test.safetensors")
+    found = verify("eurosat", features=file, checkpoint="RN50")
     assert found.ok
     zero, head = found.judged
     assert (zero.ours, head.ours) == (pytest.approx(squares.RIGHT), None)

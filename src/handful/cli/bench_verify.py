@@ -83,9 +83,10 @@ def verify(
 
     Exit status 1 where one is off by more than a point.
     """
-    from handful.benchmark.verify.judge import verify
+    from handful.benchmark.verify.judge import judge
+    from handful.benchmark.verify.setup import open_setup
 
-    found = verify(
+    setup = open_setup(
         name,
         root=root,
         features=features,
@@ -94,6 +95,7 @@ def verify(
         templates=templates,
         head=not no_head,
     )
+    found = judge(setup)
     if as_json:
         print_json(_document(found))
     else:

@@ -6,18 +6,16 @@ what is printed for the checkpoint; where one is off by more than a point, the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from handful.benchmark.verify.measure import measure
 from handful.benchmark.verify.published import Number
 from handful.benchmark.verify.reasons import Findings, find_reasons, reaches
-from handful.benchmark.verify.setup import Setup, open_setup
+from handful.benchmark.verify.setup import Setup
 from handful.errors import InputError
 from handful.methods.zero_shot import ZeroShot
 
-__all__ = ["Judged", "Verified", "verify"]
+__all__ = ["Judged", "Verified", "judge"]
 
 
 @dataclass(frozen=True)
@@ -69,30 +67,12 @@ class Verified:
         return all(one.ok for one in self.judged)
 
 
-def verify(
-    name: str,
-    *,
-    root: Path | None = None,
-    encoder: str | None = None,
-    checkpoint: str | None = None,
-    templates: Sequence[str] | None = None,
-    features: Path | None = None,
-    head: bool = True,
-) -> Verified:
+def judge(setup: Setup) -> Verified:
     """Measure zero-shot and one head, and compare with the published numbers.
 
-    Arguments and errors are those of :func:`~handful.benchmark.verify.setup.open_setup`; an
-    ``InputError`` also where nothing can be measured.
+    Raises:
+        InputError: nothing can be measured.
     """
-    setup = open_setup(
-        name,
-        root=root,
-        encoder=encoder,
-        checkpoint=checkpoint,
-        templates=templates,
-        features=features,
-        head=head,
-    )
     judged = tuple(_judge(setup, number) for number in setup.numbers)
     off = next((one for one in judged if not one.ok), None)
     if off is None or off.ours is None:
