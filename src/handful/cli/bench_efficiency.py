@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from handful.cli.options import ForceOption, JsonOption
+from handful.cli.options import ForceOption, JsonOption, MarkdownOption
 from handful.cli.text_tables import show
 
 __all__ = ["efficiency"]
@@ -18,12 +18,7 @@ def efficiency(
         list[Path],
         typer.Argument(metavar="RESULTS", help="Files that 'bench run' wrote.", show_default=False),
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Markdown file to write; left out: printed.", show_default=False
-        ),
-    ] = None,
+    out: MarkdownOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:

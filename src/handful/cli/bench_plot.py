@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from handful.cli.figure_files import forms_of, write_figures
+from handful.cli.figure_files import checked, forms_of, write_figures
 from handful.cli.options import ForceOption, JsonOption
 from handful.cli.output import print_json, say
 from handful.cli.paper_options import (
@@ -20,12 +20,15 @@ from handful.cli.paper_options import (
     SeedsOption,
     ShotsOption,
     asked_paper,
+    refuse_paper_flags,
     refuse_together,
     results_file,
 )
 from handful.errors import InputError
 
 if TYPE_CHECKING:
+    from handful.benchmark.figures.plot import Drawing
+    from handful.benchmark.papers.figures import PaperFigure
     from handful.benchmark.papers.paper import Item, Paper
     from handful.benchmark.papers.wanted import Where
 
@@ -91,9 +94,7 @@ def plot(
             as_json,
         )
         return
-    of_paper = {"--figure": number, "--data": data, "--plan": plan, "--encoder": encoders}
-    more = {"--shots": shots, "--seeds": seeds, "--jobs": jobs > 1}
-    refuse_together("without --paper", of_paper | more)
+    refuse_paper_flags("figure", number, data, plan, encoders, shots, seeds, jobs)
     if not results:
         raise InputError(
             "there is nothing to draw: give RESULTS that 'handful bench run' wrote, or --paper."
@@ -107,17 +108,7 @@ def plot(
     folder = out or results[0].with_name(f"{results[0].stem}-figures")
     summary = summarise([read_results(path) for path in results])
     found = {one.name: one for one in drawings(summary, over)}
-    files = write_figures({name: one.figure for name, one in found.items()}, folder, forms, force)
-    told = {
-        name: {
-            "kind": one.kind,
-            "protocol": one.tables[0].protocol,
-            "select": one.tables[0].select,
-            "sources": list(dict.fromkeys(name for table in one.tables for name in table.names)),
-        }
-        for name, one in found.items()
-    }
-    _tell(folder, files, told, list(undrawn(summary, over)), as_json)
+    _write(found, folder, forms, force, list(undrawn(summary, over)), as_json)
 
 
 def _paper_figure(
@@ -133,12 +124,10 @@ def _paper_figure(
 ) -> None:
     from handful.benchmark.papers.figures import T_SNE, of_runs, of_test_images
     from handful.benchmark.papers.make import make
-    from handful.report.figures import check_file
 
     folder = out or results.with_name(f"{results.stem}-figures")
     stem = f"{paper.name}-{item.name.replace(' ', '-')}"
-    for end in forms:
-        check_file(folder / f"{stem}.{end}", overwrite=force)  # said before the work
+    checked(folder, stem, forms, force)  # said before the work
     if item.kind == T_SNE:
         found, left_out = of_test_images(paper, item, where)
     else:
@@ -146,30 +135,32 @@ def _paper_figure(
         found, left_out = of_runs(paper, item, made)
         left_out = [*made.told, *left_out]
     names = [stem, *(f"{stem}-{n}" for n in range(2, len(found) + 1))]
-    named = dict(zip(names, found, strict=True))
-    files = write_figures({name: one.figure for name, one in named.items()}, folder, forms, force)
-    told = {
-        name: {
-            "kind": one.kind,
-            "protocol": one.protocol,
-            "select": one.select,
-            "sources": list(one.sources),
-        }
-        for name, one in named.items()
-    }
-    _tell(folder, files, told, left_out, as_json)
+    _write(dict(zip(names, found, strict=True)), folder, forms, force, left_out, as_json)
 
 
-def _tell(
+def _write(
+    figures: Mapping[str, Drawing | PaperFigure],
     folder: Path,
-    files: Mapping[str, Sequence[Path]],
-    told: Mapping[str, Mapping[str, Any]],
+    forms: tuple[str, ...],
+    force: bool,
     left_out: Sequence[str],
     as_json: bool,
 ) -> None:
+    """Write figures by the names of their files, and say what was done."""
+    files = write_figures({name: one.figure for name, one in figures.items()}, folder, forms, force)
     if as_json:
-        figures = [{"file": str(p), **told[name]} for name, paths in files.items() for p in paths]
-        print_json({"out": str(folder), "figures": figures, "left_out": list(left_out)})
+        told = [
+            {
+                "file": str(path),
+                "kind": one.kind,
+                "protocol": one.protocol,
+                "select": one.select,
+                "sources": list(one.sources),
+            }
+            for name, one in figures.items()
+            for path in files[name]
+        ]
+        print_json({"out": str(folder), "figures": told, "left_out": list(left_out)})
         return
     for paths in files.values():
         say(", ".join(str(path) for path in paths))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from handful.cli.options import ForceOption, JsonOption
+from handful.cli.options import ForceOption, JsonOption, MarkdownOption
 from handful.cli.output import print_json, warn_unverified
 from handful.cli.text_tables import show, write
 from handful.errors import InputError
@@ -72,12 +72,7 @@ def retrieve(
     at: Annotated[
         str, typer.Option(metavar="K,…", help="How many of the first found count.")
     ] = "1,5,10",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Markdown file to write; left out: printed.", show_default=False
-        ),
-    ] = None,
+    out: MarkdownOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:

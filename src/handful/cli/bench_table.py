@@ -20,6 +20,7 @@ from handful.cli.paper_options import (
     SeedsOption,
     ShotsOption,
     asked_paper,
+    refuse_paper_flags,
     refuse_together,
     results_file,
 )
@@ -116,9 +117,7 @@ def table(
             as_json,
         )
         return
-    of_paper = {"--table": number, "--data": data, "--plan": plan, "--encoder": encoders}
-    more = {"--shots": shots, "--seeds": seeds, "--needs": needs, "--jobs": jobs > 1}
-    refuse_together("without --paper", of_paper | more)
+    refuse_paper_flags("table", number, data, plan, encoders, shots, seeds, jobs, needs)
     if not results:
         raise InputError(
             "there is nothing to show: give RESULTS that 'handful bench run' wrote, or --paper."

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handful.cli.figure_files import forms_of, write_figures
+from handful.cli.figure_files import checked, forms_of, write_figures
 from handful.cli.options import (
     EncoderOption,
     ForceOption,
@@ -70,7 +70,6 @@ def tsne(
     from handful.benchmark.neighbours import file_name, neighbours, refuse_others
     from handful.benchmark.plan import Plan
     from handful.benchmark.plan_flags import words
-    from handful.report.figures import check_file
 
     if features is not None and images is not None:
         raise InputError("--features and --images are both given: one figure has one source.")
@@ -93,9 +92,7 @@ def tsne(
     plan.check([source])
     for_all = {run.method: dict(run.settings) for run in plan.runs(source)[shots, seed]}
     name = file_name(source.name, protocol, select, shots, seed)
-    paths = [out / f"{name}.{end}" for end in forms]
-    for path in paths:
-        check_file(path, overwrite=force)
+    paths = checked(out, name, forms, force)
     found = neighbours(
         source,
         [(method, {**for_all.get(method, {}), **own}) for method, own in asked],

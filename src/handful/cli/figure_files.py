@@ -11,7 +11,7 @@ from handful.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["forms_of", "write_figures"]
+__all__ = ["checked", "forms_of", "write_figures"]
 
 
 def forms_of(form: str) -> tuple[str, ...]:
@@ -32,6 +32,26 @@ def forms_of(form: str) -> tuple[str, ...]:
     return forms
 
 
+def checked(folder: Path, name: str, forms: tuple[str, ...], force: bool) -> list[Path]:
+    """Return the files of a figure, before any work is done for it.
+
+    Args:
+        folder: where they will lie.
+        name: of the files without their endings.
+        forms: endings.
+        force: whether to overwrite.
+
+    Raises:
+        InputError: a file is there already, cannot be written, or matplotlib is not installed.
+    """
+    from handful.report.figures import check_file
+
+    paths = [folder / f"{name}.{form}" for form in forms]
+    for path in paths:
+        check_file(path, overwrite=force)
+    return paths
+
+
 def write_figures(
     figures: Mapping[str, Callable[[], Figure]], folder: Path, forms: tuple[str, ...], force: bool
 ) -> dict[str, list[Path]]:
@@ -46,14 +66,10 @@ def write_figures(
     Raises:
         InputError: a file is there already, or cannot be written; before anything is drawn.
     """
-    from handful.paths import refuse_existing
     from handful.progress import progress
     from handful.report.figures import ready, write
 
-    wanted = {name: [folder / f"{name}.{form}" for form in forms] for name in figures}
-    for paths in wanted.values():
-        for path in paths:
-            refuse_existing(path, overwrite=force, folder=False)
+    wanted = {name: checked(folder, name, forms, force) for name in figures}
     with ready(), progress("drawing", len(wanted), "figures") as advance:
         for name, draw in figures.items():
             figure = draw()

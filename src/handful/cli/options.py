@@ -16,6 +16,7 @@ __all__ = [
     "EncodersOption",
     "ForceOption",
     "JsonOption",
+    "MarkdownOption",
     "ModelArgument",
     "OtherEncoderOption",
     "PromptsOption",
@@ -35,6 +36,12 @@ JsonOption = Annotated[
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", metavar="", help="Overwrite what is there.")]
+MarkdownOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Markdown file to write; left out: printed.", show_default=False
+    ),
+]
 StrictOption = Annotated[
     bool,
     typer.Option("--strict", metavar="", help="An unreadable image is an error, not a warning."),

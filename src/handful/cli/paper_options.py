@@ -24,6 +24,7 @@ __all__ = [
     "SeedsOption",
     "ShotsOption",
     "asked_paper",
+    "refuse_paper_flags",
     "refuse_together",
     "results_file",
 ]
@@ -112,6 +113,40 @@ def asked_paper(
         numbers(seeds, "seeds") if seeds else (),
     )
     return found, item, where
+
+
+def refuse_paper_flags(
+    kind: str,
+    name: str | None,
+    data: Path | None,
+    plan: Path | None,
+    encoders: Sequence[str] | None,
+    shots: str | None,
+    seeds: str | None,
+    jobs: int,
+    needs: bool = False,
+) -> None:
+    """Refuse flags of a paper where none is named.
+
+    Args:
+        kind: ``table`` or ``figure``.
+        name: of the table or figure.
+        data, plan, encoders, shots, seeds, jobs, needs: the flags.
+
+    Raises:
+        InputError: one was given.
+    """
+    flags = {
+        f"--{kind}": name,
+        "--data": data,
+        "--plan": plan,
+        "--encoder": encoders,
+        "--shots": shots,
+        "--seeds": seeds,
+        "--needs": needs,
+        "--jobs": jobs > 1,
+    }
+    refuse_together("without --paper", flags)
 
 
 def results_file(paper: str, results: Sequence[Path] | None) -> Path:

@@ -50,10 +50,24 @@ class Drawing:
     draw: Callable[[Sequence[Table], Mapping[str, Look]], Figure]
 
     @property
+    def protocol(self) -> str:
+        """Of the tables."""
+        return self.tables[0].protocol
+
+    @property
+    def select(self) -> str:
+        """Of the tables."""
+        return self.tables[0].select
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What the sources are called, each once."""
+        return tuple(dict.fromkeys(name for table in self.tables for name in table.names))
+
+    @property
     def name(self) -> str:
         """File name without its ending."""
-        first = self.tables[0]
-        return re.sub(r"[^\w-]", "_", f"{self.kind}-{first.protocol}-{first.select}")
+        return re.sub(r"[^\w-]", "_", f"{self.kind}-{self.protocol}-{self.select}")
 
     def figure(self) -> Figure:
         """Draw it, inside :func:`ready`."""

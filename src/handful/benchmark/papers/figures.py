@@ -61,13 +61,7 @@ def of_runs(paper: Paper, item: Item, made: Made) -> tuple[list[PaperFigure], li
     over = item.over or None
     kind = f"over-{over}" if over else item.kind
     found = [
-        PaperFigure(
-            item.kind,
-            one.tables[0].protocol,
-            one.tables[0].select,
-            tuple(dict.fromkeys(name for table in one.tables for name in table.names)),
-            one.figure,
-        )
+        PaperFigure(item.kind, one.protocol, one.select, one.sources, one.figure)
         for one in drawings(summary, over)
         if one.kind == kind
     ]
