@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from handful.benchmark.anchors import Anchor, Published
 from handful.benchmark.grouping import Place, Row
-from handful.benchmark.significance import PairedTest, compare
+from handful.benchmark.significance import PairedTest, compare, half_interval
 
 __all__ = ["Figure", "column", "ranks"]
 
@@ -64,13 +63,8 @@ class Figure:
 
     @property
     def interval(self) -> float | None:
-        """Half the 95 % interval of the mean, by Student's t over seeds; None for one seed."""
-        from scipy.special import stdtrit
-
-        n = len(self.accuracies)
-        if self.deviation is None:
-            return None
-        return float(stdtrit(n - 1, 0.975)) * self.deviation / math.sqrt(n)
+        """Half the 95 % interval of the mean, over seeds; None for one seed."""
+        return half_interval(self.accuracies)
 
 
 def column(

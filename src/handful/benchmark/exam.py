@@ -95,6 +95,18 @@ class Exam:
             raise InputError(f"{self.source.name} has no image of its new classes for the test.")
         return (Elsewhere("new", part, rows, None),)
 
+    def check_select(self, select: str, drawn: Draw) -> None:
+        """Refuse a selection policy that a draw has no images for.
+
+        Raises:
+            InputError: it is ``val``, and there are no validation images.
+        """
+        if select == "val" and drawn.validation is None:
+            raise InputError(
+                f"{self.source.name} has no validation images under the protocol {self.protocol},"
+                " so settings cannot be chosen on them: use --select cv or fixed."
+            )
+
     def _in(self, part: Source, positions: Rows) -> Rows:
         """Return where images of the source are in a part of it, without those that are not."""
         assert part.rows is not None

@@ -25,6 +25,7 @@ __all__ = [
     "lay_out",
     "missing",
     "refuse_incomplete",
+    "shots_in_words",
     "uncounted",
 ]
 
@@ -86,6 +87,11 @@ def label_of(row: Row) -> str:
     """Return the method with the settings that were given: they make it another method."""
     given = ", ".join(f"{name}={_short(value)}" for name, value in sorted(row["given"].items()))
     return f"{row['method']} ({given})" if given else str(row["method"])
+
+
+def shots_in_words(k: int) -> str:
+    """Return 1 shot, or 2 shots."""
+    return "1 shot" if k == 1 else f"{k} shots"
 
 
 def _short(value: Any) -> str:

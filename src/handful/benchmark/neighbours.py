@@ -84,11 +84,6 @@ class Neighbours:
     panels: tuple[Panel, ...]
 
     @property
-    def name(self) -> str:
-        """File name without its ending."""
-        return file_name(self.source.name, self.protocol, self.select, self.shots, self.seed)
-
-    @property
     def classes(self) -> dict[int, str]:
         """Names of the classes that are shown, by label."""
         return {int(c): self.source.class_names[c] for c in np.unique(self.labels)}
@@ -137,11 +132,7 @@ def neighbours(
         raise InputError("there is no method to show: name some of 'handful methods'.")
     exam = Exam(protocol, source)
     drawn, learnt_from = exam.drawn(shots, seed), exam.learnt_from
-    if select == "val" and drawn.validation is None:
-        raise InputError(
-            f"{source.name} has no validation images under the protocol {protocol}, so settings"
-            " cannot be chosen on them: use --select cv or fixed."
-        )
+    exam.check_select(select, drawn)
     rows = _shown(learnt_from, drawn.test, _chosen(learnt_from, drawn.test, classes), most, seed)
     labels = learnt_from.labels[rows]
     runs = dict.fromkeys(

@@ -16,7 +16,7 @@ from handful.benchmark.exam import Exam
 from handful.benchmark.one_run import run_once, task_of
 from handful.benchmark.plan import Plan
 from handful.benchmark.results import ResultsFile
-from handful.errors import HandfulError, InputError
+from handful.errors import HandfulError
 from handful.progress import progress
 from handful.task import FewShotTask
 
@@ -60,15 +60,10 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1) -> Ran:
     keys = {run.key for exam in exams for runs in plan.runs(*exam.given).values() for run in runs}
     # Said before the work: a draw may be impossible.
     for exam in exams:
-        source = exam.source
         for shots, seed in plan.runs(*exam.given):
             drawn = exam.drawn(shots, seed)
             exam.elsewhere(shots, seed)
-            if plan.select == "val" and drawn.validation is None:
-                raise InputError(
-                    f"{source.name} has no validation images under the protocol {plan.protocol}, so"
-                    " settings cannot be chosen on them: use --select cv or fixed."
-                )
+            exam.check_select(plan.select, drawn)
     plan.check(list(dict.fromkeys(source for exam in exams for source in exam.given)))
     file = ResultsFile(out)
     there = len(keys & file.read().runs.keys())

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LEVEL", "McNemar", "PairedTest", "compare", "holm", "mcnemar", "signed_rank"]
+__all__ = [
+    "LEVEL",
+    "McNemar",
+    "PairedTest",
+    "compare",
+    "half_interval",
+    "holm",
+    "mcnemar",
+    "signed_rank",
+]
 
 LEVEL = 0.05
 
@@ -40,6 +49,16 @@ class PairedTest:
     def different(self) -> bool | None:
         """Whether they differ significantly; None where there are too few pairs."""
         return None if self.corrected is None else self.corrected < LEVEL
+
+
+def half_interval(values: Sequence[float]) -> float | None:
+    """Return half the 95 % interval of a mean, by Student's t; None for one value."""
+    from scipy.special import stdtrit
+
+    n = len(values)
+    if n < 2:
+        return None
+    return float(stdtrit(n - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
 def compare(accuracies: Mapping[str, Mapping[Any, float]], against: str) -> dict[str, PairedTest]:

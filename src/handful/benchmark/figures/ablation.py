@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from handful.benchmark.column import Figure as Number
 from handful.benchmark.figures.looks import Look
 from handful.benchmark.figures.panels import across, comparable, curve, plain, seeds_in_words
-from handful.benchmark.grouping import label_of
+from handful.benchmark.grouping import label_of, shots_in_words
 from handful.benchmark.summary import ZERO_SHOT, Table
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def curves(table: Table, setting: str) -> dict[str, dict[Any, Number]]:
                 method = label_of({**row, "given": others})
                 found.setdefault((method, k), {})[row["given"][setting]] = number
     return {
-        f"{method}, {k} {'shot' if k == 1 else 'shots'}": {
+        f"{method}, {shots_in_words(k)}": {
             value: found[method, k][value] for value in _in_order(found[method, k])
         }
         for method, k in sorted(found)

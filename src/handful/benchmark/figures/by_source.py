@@ -16,6 +16,7 @@ from handful.benchmark.column import Figure as Number
 from handful.benchmark.figures.looks import Look
 from handful.benchmark.figures.page import LETTERS, LINE, WIDTH, heading, legend
 from handful.benchmark.figures.panels import comparable, gain, plain, seeds_in_words
+from handful.benchmark.grouping import shots_in_words
 from handful.benchmark.summary import ZERO_SHOT, Table
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def not_by_source(tables: Sequence[Table]) -> Iterator[str]:
         return
     single = [table for table in tables if len(table.sources) == 1]
     first = tables[0]
-    at = f"at {gains.shots} {'shot' if gains.shots == 1 else 'shots'}"
+    at = f"at {shots_in_words(gains.shots)}"
     where = f"{first.protocol}, {first.select}"
     labels = dict.fromkeys(line.label for table in single for line in table.lines)
     if lacking := [label for label in labels if label not in (ZERO_SHOT, *gains.of)]:
@@ -242,8 +243,7 @@ def _limits(gains: Gains, room: float, width: float) -> tuple[float, float]:
 def _said(gains: Gains) -> str:
     first = gains.tables[0]
     seeds = dict.fromkeys(number.seeds for number in gains.numbers)
-    shots = f"{gains.shots} {'shot' if gains.shots == 1 else 'shots'}"
-    of = f"Protocol {first.protocol}, selection {first.select}, {shots}"
+    of = f"Protocol {first.protocol}, selection {first.select}, {shots_in_words(gains.shots)}"
     said = [f"{of}, {' or '.join(map(seeds_in_words, seeds))}."]
     if any(spread for of_label in gains.of.values() for _, spread in of_label.values()):
         said.append("Mean ± 1 standard deviation over seeds.")

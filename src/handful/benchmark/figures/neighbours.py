@@ -11,6 +11,7 @@ from handful.benchmark.adapted import SCORES
 from handful.benchmark.figures.looks import MARKERS, look
 from handful.benchmark.figures.page import LINE, WIDTH, heading, legend
 from handful.benchmark.figures.panels import plain
+from handful.benchmark.grouping import shots_in_words
 from handful.benchmark.neighbours import Neighbours
 
 if TYPE_CHECKING:
@@ -87,7 +88,6 @@ def _handles(found: Neighbours) -> Iterator[Any]:
 
 
 def _said(found: Neighbours) -> str:
-    shots = f"{found.shots} {'shot' if found.shots == 1 else 'shots'}"
     images, of_all = f"{found.test_images:,} test images", ""
     if len(found.rows) < found.test_images:
         images = f"{len(found.rows):,} of {images}"
@@ -98,9 +98,9 @@ def _said(found: Neighbours) -> str:
     if any(panel.adapted.space == SCORES for panel in found.panels):
         scores = " (scores: of the classes, by methods that leave images as they are)"
     return (
-        f"{plain(found.source.name)}: protocol {found.protocol}, selection {found.select}, {shots},"
-        f" seed {found.seed}. {images}, the same in every panel, by t-SNE of perplexity"
-        f" {found.perplexity:.3g}.{of_all} Nearest: the share of them whose nearest other one, by"
-        f" cosine and not in the picture{scores}, is of their class. Sizes of groups in a t-SNE"
-        " picture, and distances between them, mean little."
+        f"{plain(found.source.name)}: protocol {found.protocol}, selection {found.select},"
+        f" {shots_in_words(found.shots)}, seed {found.seed}. {images}, the same in every panel, by"
+        f" t-SNE of perplexity {found.perplexity:.3g}.{of_all} Nearest: the share of them whose"
+        f" nearest other one, by cosine and not in the picture{scores}, is of their class. Sizes of"
+        " groups in a t-SNE picture, and distances between them, mean little."
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from handful.benchmark.grouping import Row
+from handful.benchmark.significance import half_interval
 from handful.datasets.source import short_name
 
 __all__ = ["MEAN", "MEASURES", "Cell", "Measure", "cell", "measures"]
@@ -106,23 +106,14 @@ class Cell:
         """Mean over seeds."""
         return fmean(self.values.values())
 
-    @property
-    def half_interval(self) -> float | None:
-        """Half the 95 % interval of the mean, by Student's t over seeds; None for one seed."""
-        from scipy.special import stdtrit
-
-        n = len(self.values)
-        if n < 2:
-            return None
-        return float(stdtrit(n - 1, 0.975)) * stdev(self.values.values()) / math.sqrt(n)
-
     def text(self, measure: Measure) -> str:
         """Return it as it stands in a table; of accuracies with half the interval."""
         if not self.values:
             return NOTHING
         text = measure.text(self.mean)
-        if measure.is_accuracy and self.half_interval is not None:
-            text += f" ±{self.half_interval:.1f}"
+        around = half_interval(list(self.values.values()))
+        if measure.is_accuracy and around is not None:
+            text += f" ±{around:.1f}"
         return text if self.complete else f"{text} (n={len(self.values)})"
 
 

@@ -54,8 +54,9 @@ def make(item: Item, where: Where, out: Path, jobs: int = 1) -> Made:
     """
     needed, told = _present(wanted(item, where), where)
     file = ResultsFile(out)
-    before = len(file.read().runs)
-    refuse_incomplete(file.read().runs)
+    runs = file.read().runs
+    refuse_incomplete(runs)
+    before = len(runs)
     if where.known:
         for place, one in enumerate(needed):
             if one.count > _there(one, file.read()):

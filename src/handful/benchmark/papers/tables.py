@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
 
-from handful.benchmark.grouping import label_of
+from handful.benchmark.grouping import label_of, shots_in_words
 from handful.benchmark.papers.cells import Cell, Measure, cell, measures
 from handful.benchmark.papers.paper import Item, Paper
 from handful.benchmark.papers.wanted import Wanted
@@ -140,9 +140,9 @@ def _table(
         header += ["published", *(["difference"] if column.is_accuracy else [])]
         for row, line in zip(rows, lines, strict=True):
             row += _beside(line.cells[column.name], line.published.get(column.name), column)
-    in_words = "1 shot" if shots == 1 else f"{shots} shots"
     return TextTable(
-        f"{paper.name}, {item.name} ({item.title[0].lower()}{item.title[1:]}): {name}, {in_words}",
+        f"{paper.name}, {item.name} ({item.title[0].lower()}{item.title[1:]}): {name},"
+        f" {shots_in_words(shots)}",
         _note(paper, item, needed, any(line.published for line in lines)),
         tuple(header),
         tuple(map(tuple, rows)),

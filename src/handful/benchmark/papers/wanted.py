@@ -143,12 +143,10 @@ def wanted(item: Item, where: Where) -> list[Wanted]:
             f"{where.plan} names images or features of its own: leave --data {where.root} out, or"
             " them."
         )
-    found = []
     if features or images:
         _refuse_twice([*map(_called, features), *map(short_name, images)])
-        for part in item.parts:
-            found += list(_of_plan(item, part, where))
-        return _by_dataset(found)
+        return list(_of_plan(item, where))
+    found = []
     for dataset in item.datasets:
         for encoder, own in zip(encoders, item.encoders, strict=True):
             found += [_of_paper(item, part, where, dataset, encoder, own) for part in item.parts]
@@ -179,8 +177,8 @@ def _refuse_twice(names: Sequence[str]) -> None:
             raise InputError(f"two sources are called '{name}': rename one of them.")
 
 
-def _of_plan(item: Item, part: Part, where: Where) -> Iterator[Wanted]:
-    """Yield what is wanted of each source that the plan names."""
+def _of_plan(item: Item, where: Where) -> Iterator[Wanted]:
+    """Yield what is wanted of the sources that the plan names, source by source."""
     features, images = where.others
     encoder = where.encoders[0] if where.encoders else None
     keys = plan_keys(where.plan) if where.plan is not None else {}
@@ -188,21 +186,23 @@ def _of_plan(item: Item, part: Part, where: Where) -> Iterator[Wanted]:
         raise InputError(
             f"{item.name} is tested on other sources, too: name them in {where.plan} with test_on."
         )
-    texts = {"templates": (part.templates,)} if part.templates else {}
+    if features and any(part.templates for part in item.parts):
+        raise InputError(
+            f"{item.name} has rows with other prompts, and {features[0]} holds the texts of one"
+            " set: give images."
+        )
     for path in features:
-        if texts:
-            raise InputError(
-                f"{item.name} has rows with other prompts, and {path} holds the texts of one set:"
-                " give images."
-            )
-        plan = _plan(item, part, where, features=(path,), images=())
+        plans = [_plan(item, part, where, features=(path,), images=()) for part in item.parts]
         # A file that is there is known by what it holds, wherever it lies.
         there = all(Path(one).is_file() for one in feature_paths(path))
-        digest = plan.sources()[0].digest if there else ""
-        yield Wanted(_called(path), False, "", "", part, plan, digest)
+        digest = plans[0].sources()[0].digest if there else ""
+        for part, plan in zip(item.parts, plans, strict=True):
+            yield Wanted(_called(path), False, "", "", part, plan, digest)
     for one in images:
-        plan = _plan(item, part, where, images=(one,), features=(), encoder=encoder, **texts)
-        yield Wanted(short_name(one), False, plan.encoder or "", "", part, plan)
+        for part in item.parts:
+            texts = {"templates": (part.templates,)} if part.templates else {}
+            plan = _plan(item, part, where, images=(one,), features=(), encoder=encoder, **texts)
+            yield Wanted(short_name(one), False, plan.encoder or "", "", part, plan)
 
 
 def _plan(item: Item, part: Part, where: Where, **own: Any) -> Plan:
@@ -243,9 +243,3 @@ def _merged(given: Mapping[str, Mapping[str, Any]], part: Part) -> dict[str, dic
         axes = part.variants.get(method, {})
         found[method] = {name: value for name, value in own.items() if name not in axes}
     return {method: own for method, own in found.items() if own}
-
-
-def _by_dataset(found: list[Wanted]) -> list[Wanted]:
-    """Put what is wanted of one source side by side."""
-    order = list(dict.fromkeys(one.dataset for one in found))
-    return sorted(found, key=lambda one: order.index(one.dataset))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from handful.benchmark.exam import BASE_TO_NEW
-from handful.benchmark.render.words import Interval, listed, shots_in_words
+from handful.benchmark.grouping import shots_in_words
+from handful.benchmark.render.words import Interval, listed
 from handful.benchmark.significance import LEVEL, PairedTest
 from handful.benchmark.summary import Summary, Table
 

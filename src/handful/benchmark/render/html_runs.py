@@ -11,8 +11,8 @@ from html import escape
 from typing import Any
 
 from handful.benchmark.column import Figure
-from handful.benchmark.grouping import Row, label_of
-from handful.benchmark.render.words import heading, shots_in_words
+from handful.benchmark.grouping import Row, label_of, shots_in_words
+from handful.benchmark.render.words import heading
 from handful.benchmark.significance import PairedTest, mcnemar
 from handful.benchmark.summary import Line, Summary, Table
 

@@ -8,9 +8,10 @@ from typing import Literal
 
 from handful.benchmark.column import Figure
 from handful.benchmark.elsewhere_columns import elsewhere_columns, from_names_alone
+from handful.benchmark.grouping import shots_in_words
 from handful.benchmark.summary import Line, Summary, Table
 
-__all__ = ["Entry", "Grid", "Interval", "grids", "heading", "listed", "shots_in_words"]
+__all__ = ["Entry", "Grid", "Interval", "grids", "heading", "listed"]
 
 Interval = Literal["sd", "95"]
 NOTHING = "–"
@@ -54,11 +55,6 @@ def heading(table: Table) -> str:
     if len(table.names) > 1:
         what = f"Average of {len(table.names)} sources ({', '.join(table.names)})"
     return f"{what}: protocol {table.protocol}, selection {table.select}"
-
-
-def shots_in_words(k: int) -> str:
-    """Return what a column is called."""
-    return "1 shot" if k == 1 else f"{k} shots"
 
 
 def listed(numbers: Sequence[int]) -> str:
