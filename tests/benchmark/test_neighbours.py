@@ -299,8 +299,7 @@ def test_few_images_have_a_smaller_perplexity(tmp_path: Path) -> None:
 
 
 def test_names_of_files_stay_in_their_folder(source: Source) -> None:
-    found = neighbours(source, [("zero-shot", {})], **QUICK)
-    assert found.name == "tsne-things-coop-fixed-2-1"
+    assert file_name(source.name, "coop", "fixed", 2, 1) == "tsne-things-coop-fixed-2-1"
     assert file_name("../../x y", "coop", "val", 16, 3) == "tsne-_x_y-coop-val-16-3"
 
 
